@@ -1,0 +1,51 @@
+"""How commands end when something is wrong."""
+
+import functools
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator, NoReturn
+
+import typer
+from wasabi import msg
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and exit with 1."""
+    msg.fail(message)
+    raise typer.Exit(1)
+
+
+def clear_errors(command: Callable) -> Callable:
+    """Turn the errors that our own code raises for bad input into one message and exit code 1."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except ValueError as error:
+            fail(str(error))
+
+    return run
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes its real name only when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

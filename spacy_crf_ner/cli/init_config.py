@@ -1,0 +1,73 @@
+"""`crf-ner init config`: a complete config from a template."""
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+from spacy import util
+from thinc.api import Config
+from wasabi import Printer
+
+from ..corpora.standoff import CorpusError
+from ..embedding.encoder import PACKAGE, resolve_encoder
+from .errors import clear_errors, written_whole
+
+TEMPLATES = Path(__file__).parent / "templates"
+NAMES = ("transformer_cnn_crf", "shared_embedding", "stacked", "cnn_crf")
+
+
+@clear_errors
+def init_config(
+    output: Path = typer.Argument("-", help="File to write; - for standard output.", allow_dash=True),
+    lang: str = typer.Option("en", "--lang", "-l", help="Two-letter code of the language."),
+    encoder: Optional[str] = typer.Option(
+        None, "--encoder", "-e", help="Pretrained encoder: a hub name, a folder, or package:NAME/FOLDER."
+    ),
+    train: Optional[Path] = typer.Option(None, "--train", help="Training corpus: a .spacy file or a brat folder."),
+    dev: Optional[Path] = typer.Option(None, "--dev", help="Development corpus, likewise."),
+    template: str = typer.Option("transformer_cnn_crf", "--template", help=f"What to build: {', '.join(NAMES)}."),
+) -> None:
+    """Write a complete config for spacy train. Nothing is fetched."""
+    text = make_config(lang, encoder, train, dev, template).to_str()
+    if str(output) == "-":
+        print(text)
+        return
+    with written_whole(output) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+    say = Printer()
+    say.good(f"Wrote {output}")
+    missing = [f"--paths.{name} FILE" for name, path in (("train", train), ("dev", dev)) if path is None]
+    say.text(" ".join(["Train with: python -m spacy train", str(output), "--output training", *missing]))
+
+
+def make_config(
+    lang: str, encoder: Optional[str], train: Optional[Path], dev: Optional[Path], template: str
+) -> Config:
+    """Fill a template.
+
+    RAISES (ValueError): A name is not known, or the encoder is a package or folder that is not there.
+    """
+    if template not in NAMES:
+        raise CorpusError(f"--template {template}: it is not one of {', '.join(NAMES)}.")
+    config = Config().from_disk(TEMPLATES / f"{template}.cfg", interpolate=False)
+    config["nlp"]["lang"] = lang
+    if encoder is not None:
+        if template == "cnn_crf":
+            raise CorpusError("--encoder: the template cnn_crf has no pretrained encoder. Leave the option out.")
+        if encoder.startswith((PACKAGE, ".", "/", "~")):
+            resolve_encoder(encoder)
+        config["paths"]["encoder"] = encoder
+    for name, path in (("train", train), ("dev", dev)):
+        if path is not None:
+            config["paths"][name] = str(path)
+            if path.suffix != ".spacy":
+                config.setdefault("corpora", {})[name] = {
+                    "@readers": "spacy_crf_ner.Standoff.v1",
+                    "path": f"${{paths.{name}}}",
+                }
+    try:
+        nlp = util.load_model_from_config(config, auto_fill=True)
+    except ImportError as error:
+        raise CorpusError(f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none.") from error
+    return nlp.config
+

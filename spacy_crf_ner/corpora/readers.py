@@ -1,0 +1,86 @@
+"""Corpora for `[corpora]`, straight from annotation files."""
+
+import random
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
+
+from spacy.language import Language
+from spacy.training import Example
+from spacy.training.augment import dont_augment
+from spacy.util import logger
+
+from .document import ALL_ENTITIES, Document, Report, check_setter, to_doc
+from .standoff import CorpusError, read_standoff
+
+Augmenter = Callable[[Language, Example], Iterable[Example]]
+
+
+def Standoff(
+    path: Path,
+    *,
+    span_setter: Union[Sequence[str], Mapping[str, Union[bool, Sequence[str]]]] = ("ents", ALL_ENTITIES),
+    limit: int = 0,
+    sample: Optional[int] = None,
+    seed: int = 0,
+    augmenter: Optional[Augmenter] = None,
+) -> Callable[[Language], Iterable[Example]]:
+    """Read a brat folder as a corpus.
+
+    path (Path): Folder with .txt and .ann files; folders in it are read too.
+    span_setter (Union[List[str], Dict[str, ...]]): Where entities go: "ents", names of span groups; or such names
+        with true, or with the labels that go there.
+    limit (int): Most examples, 0: all.
+    sample (Optional[int]): So many documents drawn at random, the same for the same `seed`; null: all.
+    seed (int): For `sample`.
+    augmenter (Optional[Callable]): spaCy's data augmentation.
+    RETURNS (Callable): From nlp to its examples.
+    RAISES (CorpusError): When it is read: see `corpora.standoff.read_standoff`.
+    """
+    if path is None:
+        raise CorpusError("spacy_crf_ner.Standoff.v1 has no path. Set it with --paths.train and --paths.dev.")
+    check_setter(span_setter)
+    return AnnotationReader(Path(path), read_standoff, span_setter, limit, sample, seed, augmenter or dont_augment)
+
+
+class AnnotationReader:
+    """A corpus of Documents of any format; see `Standoff`."""
+
+    def __init__(
+        self,
+        path: Path,
+        read: Callable[[Path], Iterator[Document]],
+        span_setter: Union[Sequence[str], Mapping[str, Union[bool, Sequence[str]]]],
+        limit: int,
+        sample: Optional[int],
+        seed: int,
+        augmenter: Augmenter,
+    ) -> None:
+        self._path = path
+        self._read = read
+        self._span_setter = span_setter
+        self._limit = limit
+        self._sample = sample
+        self._seed = seed
+        self._augmenter = augmenter
+        self._reported = False
+
+    def __call__(self, nlp: Language) -> Iterator[Example]:
+        report = Report()
+        n = 0
+        for document in self._documents():
+            reference = to_doc(document, nlp.make_doc, self._span_setter, report)
+            for example in self._augmenter(nlp, Example(nlp.make_doc(reference.text), reference)):
+                yield example
+                n += 1
+                if self._limit and n >= self._limit:
+                    return
+        if not self._reported and report.problems:
+            self._reported = True
+            logger.warning("%s: %s", self._path, "\n".join(report.summary()))
+
+    def _documents(self) -> Iterable[Document]:
+        documents = self._read(self._path)
+        if self._sample is None:
+            return documents
+        drawn: List[Document] = list(documents)
+        return random.Random(self._seed).sample(drawn, min(self._sample, len(drawn)))

@@ -1,0 +1,86 @@
+"""What a chain is trained on: the three modes, and the loss for partly annotated documents."""
+
+from typing import Literal, Optional
+
+import torch
+from torch import Tensor
+
+from .. import tagging
+from .chain import _ChainMaths, allowed_by, restrict
+from .recursions import Chain, log_normalizer
+
+Mode = Literal["joint", "marginal", "independent"]
+MODES = ("joint", "marginal", "independent")
+
+
+def sequence_losses(
+    crf: _ChainMaths, emissions: Tensor, tags: Tensor, lengths: Tensor, possible: Optional[Tensor], mode: Mode
+) -> Tensor:
+    """Loss of each sequence, in nats.
+
+    crf: The chain or chains; emissions (batch, time, tags); tags int64 (batch, time), UNKNOWN (-1) where not
+        known; lengths int64 on the CPU (batch,); possible bool (batch, time, tags) or None.
+    mode (str): With A_t the tags that gold allows at token t,
+        "joint"        -log sum of P(y) over all y with y_t in A_t,
+        "marginal"     -sum over t of log P(y_t in A_t), each under the chain,
+        "independent"  -sum over t of log softmax(emissions_t)[A_t], with no chain at all.
+    RETURNS (Tensor): (batch,).
+    """
+    if mode == "joint":
+        return -crf.log_likelihood(emissions, tags, lengths, possible)
+    if mode == "marginal":
+        token_scores = crf.forward_backward(emissions, lengths, possible).log_marginals()
+    else:
+        token_scores = torch.log_softmax(restrict(emissions, possible), -1)
+    gold = torch.logsumexp(restrict(token_scores, allowed_by(tags, emissions.shape[2])), -1)  # (batch, time)
+    inside = torch.arange(tags.shape[1], device=tags.device) < lengths.to(tags.device)[:, None]
+    return -(gold * inside).sum(1)
+
+
+def entity_ratio_loss(
+    crf: _ChainMaths,
+    emissions: Tensor,
+    lengths: Tensor,
+    possible: Optional[Tensor],
+    mode: Mode,
+    ratio: float,
+    margin: float,
+) -> Tensor:
+    """How far the expected share of entity tokens in the batch lies outside ratio ± margin.
+
+    max(0, |E[entity tokens] / tokens - ratio| - margin), the expectation under the chain (in mode
+    "independent" under its token probabilities): the expected-entity-ratio loss of Effland & Collins (2021),
+    "Partially Supervised Named Entity Recognition via the Expected Entity Ratio Loss", TACL 9.
+
+    RETURNS (Tensor): ().
+    """
+    if mode == "independent":
+        outside = torch.softmax(restrict(emissions, possible), -1)[..., tagging.OUTSIDE]
+    else:
+        outside = crf.forward_backward(emissions, lengths, possible).log_marginals()[..., tagging.OUTSIDE].exp()
+    inside = torch.arange(emissions.shape[1], device=emissions.device) < lengths.to(emissions.device)[:, None]
+    expected = ((1 - outside) * inside).sum() / inside.sum()
+    return torch.relu((expected - ratio).abs() - margin)
+
+
+def distillation_losses(
+    emissions: Tensor, chain: Chain, teacher_emissions: Tensor, teacher: Chain, lengths: Tensor
+) -> Tensor:
+    """KL(teacher || student) between whole chains over the same tags, up to a constant, in nats, (batch,).
+
+    The cross-entropy of two chains needs only the teacher's expected counts: they are the gradient of its
+    log Z.
+
+    emissions, teacher_emissions (Tensor): (batch, time, tags). chain, teacher (Chain): Their move scores.
+    """
+    batch = len(emissions)
+    with torch.enable_grad():
+        own = [part.detach().expand(batch, *part.shape[1:]).clone() for part in teacher]
+        parts = [part.requires_grad_() for part in [teacher_emissions.detach().clone(), *own]]
+        counts = torch.autograd.grad(log_normalizer(parts[0], Chain(*parts[1:]), lengths).sum(), parts)
+    expected = sum(
+        # a forbidden move has no expected count
+        (torch.where(count > 0, part, torch.zeros_like(part)) * count).flatten(1).sum(1)
+        for count, part in zip(counts, [emissions, *chain])
+    )
+    return log_normalizer(emissions, chain, lengths) - expected

@@ -1,0 +1,166 @@
+"""The CRF tagger as a thinc model: any embedding, then emissions, with the chain beside them."""
+
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+from spacy.tokens import Doc
+from thinc.api import ArgsKwargs, Model, chain, torch2xp, with_array, xp2torch
+from thinc.types import Floats2d
+from torch import Tensor, nn
+
+from .. import tagging
+from ..torch_shim import TorchShim
+from .chain import LinearChainCRF, PerLabelChains
+from .recursions import Chain
+
+Tagger = Model[List[Doc], List[Floats2d]]
+
+
+class TaggerHead(nn.Module):
+    """Token vectors to emissions, and the chain that scores sequences of them.
+
+    n_labels (int): Number of entity labels.
+    width (int): Width of the token vectors.
+    overlap (bool): One chain a label rather than one over all.
+    learn_transitions (bool): False: all legal moves score 0 and stay so.
+    """
+
+    def __init__(self, n_labels: int, width: int, overlap: bool, learn_transitions: bool) -> None:
+        super().__init__()
+        self.n_labels = n_labels
+        self.overlap = overlap
+        self.n_tags = tagging.count_tags(1 if overlap else n_labels)
+        self.n_chains = n_labels if overlap else 1
+        self.linear = nn.Linear(width, self.n_tags * self.n_chains)
+        self.crf: Union[LinearChainCRF, PerLabelChains]
+        self.crf = PerLabelChains(n_labels) if overlap else LinearChainCRF.biluo(n_labels)
+        if not learn_transitions:
+            for parameter in self.crf.parameters():
+                nn.init.zeros_(parameter)
+                parameter.requires_grad_(False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Emissions of single tokens, float32, (tokens, n_chains * n_tags)."""
+        return self.linear(vectors.float())
+
+    def fold(self, per_token: Tensor) -> Tensor:
+        """One sequence a chain. (documents, time, n_chains * tags) becomes (documents * n_chains, time, tags)."""
+        documents, time, columns = per_token.shape
+        chains = per_token.view(documents, time, self.n_chains, columns // self.n_chains).transpose(1, 2)
+        return chains.reshape(documents * self.n_chains, time, columns // self.n_chains)
+
+    def fold_lengths(self, lengths: Tensor) -> Tensor:
+        return lengths.repeat_interleave(self.n_chains)
+
+    def select(self, labels: Sequence[int], per_token: Tensor) -> Tuple[Tensor, Chain]:
+        """The model as it would be over some of its labels.
+
+        labels (Sequence[int]): Which, by id, in the order that is wanted.
+        per_token (Tensor): Emissions, (documents, time, n_chains * tags).
+        RETURNS: Folded emissions, and the chains' move scores.
+        """
+        rows = self.fold(per_token)
+        chain = self.crf.scores(len(rows))
+        if self.overlap:
+            kept = torch.arange(len(rows)).view(-1, self.n_chains)[:, list(labels)].flatten()
+            return rows[kept], chain.select(kept)
+        tags = [tagging.OUTSIDE] + [tagging.tag_id(k, position) for k in labels for position in range(4)]
+        moves = chain.transitions[:, tags][:, :, tags]
+        return rows[..., tags], Chain(moves, chain.start[:, tags], chain.end[:, tags])
+
+
+def CRFTagger(tok2vec: Model[List[Doc], List[Floats2d]]) -> Tagger:
+    """A tagger whose tag sequences are scored by a linear-chain CRF.
+
+    tok2vec (Model[List[Doc], List[Floats2d]]): Any embedding: `spacy_crf_ner.TransformerCNN.v1`,
+        `spacy_crf_ner.Stack.v1`, `spacy.HashEmbedCNN.v2`, or a listener to a shared one.
+    RETURNS (Model[List[Doc], List[Floats2d]]): Emissions of each token, float32. The chain is in the module
+        of its "head"; how many labels there are and whether they may overlap is the pipe's to say.
+    """
+    head: Model = Model(
+        "crf_head",
+        head_forward,
+        init=head_init,
+        dims={"nI": None, "nO": None},
+        attrs={"labels": [], "overlap": False, "learn_transitions": True},
+        shims=[TorchShim(build_head)],
+    )
+    model: Tagger = chain(tok2vec, with_array(head))
+    model.name = "crf_tagger"
+    model.set_ref("tok2vec", tok2vec)
+    model.set_ref("head", head)
+    return model
+
+
+def build_head(cfg: Dict[str, Any]) -> TaggerHead:
+    """Make the head from its description, as it is stored."""
+    return TaggerHead(**cfg)
+
+
+def head_init(model: Model, X: Optional[Floats2d] = None, Y: Optional[Floats2d] = None) -> None:
+    shim: TorchShim = model.shims[0]  # type: ignore[assignment]
+    if shim.is_built:
+        return
+    if X is not None:
+        model.set_dim("nI", X.shape[1])
+    _build(model)
+
+
+def _build(head: Model) -> TaggerHead:
+    shim: TorchShim = head.shims[0]  # type: ignore[assignment]
+    module = shim.build(
+        {
+            "n_labels": len(head.attrs["labels"]),
+            "width": head.get_dim("nI"),
+            "overlap": head.attrs["overlap"],
+            "learn_transitions": head.attrs["learn_transitions"],
+        }
+    )
+    head.set_dim("nO", module.linear.out_features, force=True)
+    return module  # type: ignore[return-value]
+
+
+def head_forward(model: Model, vectors: Floats2d, is_train: bool) -> Tuple[Floats2d, Callable]:
+    shim: TorchShim = model.shims[0]  # type: ignore[assignment]
+    inputs = xp2torch(vectors, requires_grad=is_train)
+    emissions, to_module = shim(ArgsKwargs((inputs,), {}), is_train)
+
+    def backprop(d_emissions: Floats2d) -> Floats2d:
+        to_module(xp2torch(d_emissions))
+        return torch2xp(inputs.grad)
+
+    return torch2xp(emissions), backprop
+
+
+def head_module(model: Tagger) -> TaggerHead:
+    """The torch module of a tagger. RAISES (ValueError): It is not initialized."""
+    shim: TorchShim = model.get_ref("head").shims[0]  # type: ignore[assignment]
+    return shim.module
+
+
+def resize_head(model: Tagger, new: Sequence[str]) -> None:
+    """Give a tagger other labels, in the order of their ids; what was learned of those that stay is kept."""
+    head = model.get_ref("head")
+    shim: TorchShim = head.shims[0]  # type: ignore[assignment]
+    old, head.attrs["labels"] = head.attrs["labels"], list(new)
+    if not shim.is_built:
+        return
+    before = shim.module
+    after = _build(head)
+    stays = [(old.index(label), k) for k, label in enumerate(new) if label in old]
+    with torch.no_grad():
+        if after.overlap:
+            for then, now in stays:
+                for name in ("transitions", "start_transitions", "end_transitions"):
+                    getattr(after.crf, name)[now] = getattr(before.crf, name)[then]
+                after.linear.weight[5 * now : 5 * now + 5] = before.linear.weight[5 * then : 5 * then + 5]
+                after.linear.bias[5 * now : 5 * now + 5] = before.linear.bias[5 * then : 5 * then + 5]
+            return
+        pairs = [(tagging.OUTSIDE, tagging.OUTSIDE)]
+        pairs += [(tagging.tag_id(a, p), tagging.tag_id(b, p)) for a, b in stays for p in range(4)]
+        source, target = (torch.tensor(side) for side in zip(*pairs))
+        after.linear.weight[target] = before.linear.weight[source]
+        after.linear.bias[target] = before.linear.bias[source]
+        after.crf.start_transitions[target] = before.crf.start_transitions[source]
+        after.crf.end_transitions[target] = before.crf.end_transitions[source]
+        after.crf.transitions[target[:, None], target] = before.crf.transitions[source[:, None], source]

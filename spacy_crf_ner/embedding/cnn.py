@@ -1,0 +1,70 @@
+"""A convolution over the tokens of each document."""
+
+from typing import List, Literal, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS = {"relu": nn.functional.relu, "gelu": nn.functional.gelu, "silu": nn.functional.silu, "tanh": torch.tanh}
+
+Norm = Optional[Literal["pre", "post"]]
+
+
+class TextCNN(nn.Module):
+    """Convolutions of several widths side by side, then a linear layer, with a residual path around both.
+
+    n_in (int): Width of the token vectors that come in.
+    width (int): Width of the vectors that go out.
+    kernel_sizes (Sequence[int]): Tokens that each convolution sees; one that is even sees one more to the
+        right than to the left. Empty: no convolution, and only what is needed to reach `width`.
+    filters (int): Output channels of each convolution.
+    activation (str): relu, gelu, silu or tanh, after the convolutions.
+    residual (bool): Add the input, through a linear map where the widths differ.
+    norm (Optional[str]): "pre": layer normalisation of what the convolutions see; "post": of what goes out.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        width: int,
+        kernel_sizes: Sequence[int] = (3,),
+        filters: int = 384,
+        activation: str = "relu",
+        residual: bool = True,
+        norm: Norm = "pre",
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.convolutions = nn.ModuleList(nn.Conv1d(n_in, filters, size) for size in kernel_sizes)
+        self.project = nn.Linear(filters * len(kernel_sizes), width) if kernel_sizes else None
+        needs_bridge = residual or not kernel_sizes
+        self.bridge: Optional[nn.Module] = None
+        if needs_bridge:
+            self.bridge = nn.Identity() if n_in == width else nn.Linear(n_in, width)
+        self.norm = norm
+        self.normalize = nn.Identity() if norm is None else nn.LayerNorm(n_in if norm == "pre" else width)
+
+    def forward(self, vectors: Tensor, lengths: List[int], dropout: float = 0.0) -> Tensor:
+        """Embed tokens in the context of their neighbours.
+
+        vectors (Tensor): The tokens of all documents one after another, (tokens, n_in).
+        lengths (List[int]): Tokens in each document; nothing passes from one to the next.
+        dropout (float): Share of the convolutions' outputs set to 0 in training.
+        RETURNS (Tensor): (tokens, width).
+        """
+        seen = self.normalize(vectors) if self.norm == "pre" else vectors
+        out = self.bridge(vectors) if self.bridge is not None else 0.0
+        if self.project is not None:
+            hidden = ACTIVATIONS[self.activation](self._convolve(seen, lengths))
+            out = out + self.project(nn.functional.dropout(hidden, dropout, self.training))
+        return self.normalize(out) if self.norm == "post" else out
+
+    def _convolve(self, vectors: Tensor, lengths: List[int]) -> Tensor:
+        """All convolutions over one long row in which zeros keep the documents apart, (tokens, channels)."""
+        gap = max(conv.kernel_size[0] for conv in self.convolutions) - 1
+        document = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(vectors.device)
+        place = torch.arange(len(vectors), device=vectors.device) + gap * (document + 1)
+        row = vectors.new_zeros(len(vectors) + gap * (len(lengths) + 1), vectors.shape[1])
+        row = row.index_copy(0, place, vectors).T[None]  # (1, n_in, places)
+        outputs = [conv(row)[0].T[place - (conv.kernel_size[0] - 1) // 2] for conv in self.convolutions]
+        return torch.cat(outputs, 1)

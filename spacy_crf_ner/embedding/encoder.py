@@ -1,0 +1,184 @@
+"""A pretrained Hugging Face encoder: where it comes from, how it is described, and the torch module."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from .cnn import TextCNN
+from .pieces import NO_LIMIT, PieceBatch, PieceTokenizer, special_settings
+
+PACKAGE = "package:"
+HOW_TO_NAME = (
+    "An encoder is the name of a model on the Hugging Face hub, a folder that has config.json, tokenizer.json and "
+    "the weights, or package:NAME/FOLDER, a folder inside an installed Python package."
+)
+
+
+def resolve_encoder(encoder: str) -> str:
+    """Turn an encoder reference into what transformers can load: a hub name, or a folder that is there.
+
+    RAISES (ValueError): The package or the folder is not there.
+    """
+    if encoder.startswith(PACKAGE):
+        name, _, inner = encoder[len(PACKAGE) :].partition("/")
+        spec = importlib.util.find_spec(name) if name else None
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(
+                f'encoder = "{encoder}": there is no installed Python package "{name}". Install it with pip '
+                f"(its name on the index may have dashes: {name.replace('_', '-')}), or name another encoder. {HOW_TO_NAME}"
+            )
+        folder = Path(next(iter(spec.submodule_search_locations))) / inner
+        if not (folder / "config.json").is_file():
+            raise ValueError(f'encoder = "{encoder}": the package has no folder "{inner}" with a config.json in it.')
+        return str(folder)
+    path = Path(encoder)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f'encoder = "{encoder}": the folder has no config.json, so it holds no encoder. {HOW_TO_NAME}')
+        return str(path)
+    if path.is_absolute() or encoder.startswith((".", "~")) or encoder.count("/") > 1:
+        raise ValueError(f'encoder = "{encoder}": there is no such folder. {HOW_TO_NAME}')
+    return encoder
+
+
+def _cannot_load(encoder: str, error: Exception) -> ValueError:
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ValueError(
+        f'encoder = "{encoder}": it could not be loaded ({first_line}). {HOW_TO_NAME} Without a network, use a folder '
+        "or a package."
+    )
+
+
+def load_tokenizer(encoder: str) -> PieceTokenizer:
+    """The tokenizer of an encoder alone, without its weights.
+
+    RAISES (ValueError): The encoder is not there, or its tokenizer is a slow one.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = resolve_encoder(encoder)
+    try:
+        config = AutoConfig.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(encoder, error) from error
+    return PieceTokenizer(tokenizer, _max_length(config, tokenizer))
+
+
+def load_pretrained(encoder: str) -> Tuple[nn.Module, PieceTokenizer, Dict[str, Any]]:
+    """Fetch an encoder with its weights.
+
+    RETURNS: The encoder in float32, its tokenizer, and the description from which `rebuild` makes both again.
+    RAISES (ValueError): It is not there, its tokenizer is a slow one, or it also has a decoder.
+    """
+    from spacy_transformers.layers.hf_shim import HFObjects
+    from spacy_transformers.layers.transformer_model import huggingface_from_pretrained
+
+    source = resolve_encoder(encoder)
+    try:
+        found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, {})
+    except (OSError, ValueError) as error:
+        raise _cannot_load(encoder, error) from error
+    config = found.transformer.config
+    if config.is_encoder_decoder:
+        raise ValueError(
+            f'encoder = "{encoder}": {config.model_type} has an encoder and a decoder. Use an encoder-only model, such as '
+            "one of the BERT, RoBERTa, DeBERTa or ELECTRA families."
+        )
+    tokenizer = PieceTokenizer(found.tokenizer, _max_length(config, found.tokenizer))
+    description = {
+        "model": json.loads(config.to_json_string(use_diff=False)),
+        "tokenizer": tokenizer.files(),
+        "special_tokens": special_settings(found.tokenizer),
+        "max_length": tokenizer.max_length,
+    }
+    return _without_pooler(found.transformer.float()), tokenizer, description
+
+
+def rebuild(description: Dict[str, Any]) -> Tuple[nn.Module, PieceTokenizer]:
+    """Make encoder and tokenizer from their description, without any file or network; weights are random."""
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    settings = dict(description["model"])
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    encoder = _without_pooler(AutoModel.from_config(config).float())
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(description["tokenizer"]), **description["special_tokens"]
+    )
+    return encoder, PieceTokenizer(fast, description["max_length"])
+
+
+def _without_pooler(encoder: nn.Module) -> nn.Module:
+    """Drop the layer that makes one vector a text: it is not used, and would be trained on nothing."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # type: ignore[assignment]
+    return encoder
+
+
+def _max_length(config: Any, tokenizer: Any) -> int:
+    """Most wordpieces that an encoder takes at once, special ones included."""
+    positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
+    if config.model_type in ("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "longformer", "mpnet", "data2vec-text"):
+        # their positions start behind the padding id
+        positions -= (config.pad_token_id or 0) + 1
+    if config.model_type in ("deberta", "deberta-v2", "xlnet") and getattr(config, "relative_attention", True):
+        positions = max(positions, 512)
+    return int(min(positions, tokenizer.model_max_length or NO_LIMIT, NO_LIMIT))
+
+
+class TransformerCNNModule(nn.Module):
+    """Encoder over windows of wordpieces, mean over the pieces of each token, CNN over the tokens.
+
+    encoder: A Hugging Face encoder.
+    tokenizer (PieceTokenizer): Its tokenizer; kept here so that the two travel together.
+    width (int): Width of the token vectors that come out.
+    cnn (Dict[str, Any]): Settings of TextCNN but for its widths.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer: PieceTokenizer, width: int, cnn: Dict[str, Any]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        hidden = encoder.config.hidden_size
+        self.no_pieces = nn.Parameter(torch.zeros(hidden))
+        self.cnn = TextCNN(hidden, width, **cnn)
+
+    def forward(self, batch: PieceBatch, dropout: float = 0.0) -> Tensor:
+        """Vectors of all tokens of a batch.
+
+        dropout (float): In training, the share of values set to 0 in the token vectors and in the CNN. At 0
+            the encoder's own dropout is off too; above, it keeps the rate of its own configuration.
+        RETURNS (Tensor): float32, (tokens, width).
+        """
+        self.encoder.train(self.training and dropout > 0)
+        tokens = self._pool(self._encode(batch), batch)
+        tokens = nn.functional.dropout(tokens, dropout, self.training)
+        return self.cnn(tokens, batch.doc_lengths, dropout)
+
+    def _encode(self, batch: PieceBatch) -> Tensor:
+        """Hidden states of all pieces, each from the centre of a window, in document order, (pieces, hidden)."""
+        device = self.no_pieces.device
+        kept = [self.no_pieces.new_zeros(0, len(self.no_pieces))]
+        for ids, n_real, keep in batch.micro_batches:
+            input_ids = torch.from_numpy(ids).to(device)
+            places = torch.arange(ids.shape[1], device=device)
+            mask = places < torch.from_numpy(n_real).to(device)[:, None]
+            hidden = self.encoder(input_ids=input_ids, attention_mask=mask.long())[0]  # (windows, longest, hidden)
+            kept.append(hidden[torch.from_numpy(keep).to(device)].float())
+        return torch.cat(kept)[torch.from_numpy(batch.restore).to(device)]
+
+    def _pool(self, pieces: Tensor, batch: PieceBatch) -> Tensor:
+        """Mean over the pieces of each token; a learned vector for a token that has none, (tokens, hidden)."""
+        device = pieces.device
+        counts = torch.from_numpy(batch.token_counts).to(device)
+        if len(pieces) == 0:
+            return self.no_pieces.expand(len(counts), -1)
+        starts = counts.cumsum(0) - counts
+        which = torch.from_numpy(batch.token_pieces).to(device)
+        means = nn.functional.embedding_bag(which, pieces, starts, mode="mean")
+        return torch.where(counts[:, None] > 0, means, self.no_pieces)

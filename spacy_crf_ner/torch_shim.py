@@ -1,0 +1,140 @@
+"""The bridge from thinc to our torch modules: built from a description, stored as safetensors."""
+
+import contextlib
+import json
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+
+import srsly
+import torch
+from thinc.api import ArgsKwargs, get_torch_default_device
+from thinc.shims import PyTorchShim
+from thinc.util import torch2xp, xp2torch
+
+
+class TorchShim(PyTorchShim):
+    """Holds a torch module that is described by JSON-able data and built by a function.
+
+    It differs from thinc's own shim in four ways. The module may be built late, when its sizes are known.
+    Storage is the description (JSON) and the weights (safetensors): nothing is unpickled, and loading
+    builds a module of the right size. An optimizer that has `collect_module` (ours) takes all parameters at
+    once; any other is fed tensor by tensor, as thinc does. Such an optimizer may step later, so every use
+    of the module first settles what is owed.
+
+    build (Callable[[Dict[str, Any]], torch.nn.Module]): Makes the module from its description. It is a
+        function at the top level of a module, so that the shim pickles.
+    """
+
+    def __init__(self, build: Callable[[Dict[str, Any]], torch.nn.Module]) -> None:
+        super().__init__(None)
+        self._build = build
+        self._owed_by: Any = None
+
+    @property
+    def is_built(self) -> bool:
+        return self._model is not None
+
+    @property
+    def module(self) -> Any:
+        """The torch module, with every optimizer step done that was asked for.
+
+        RAISES (ValueError): It was not built yet.
+        """
+        if self._model is None:
+            raise ValueError(
+                "The model has no weights yet. Call nlp.initialize(), or load a trained pipeline with spacy.load()."
+            )
+        self.settle()
+        return self._model
+
+    def build(self, cfg: Dict[str, Any]) -> torch.nn.Module:
+        """Make the module anew from a description and keep both."""
+        self.settle()
+        module = self._build(cfg).to(get_torch_default_device())
+        self.adopt(module, cfg)
+        return module
+
+    def adopt(self, module: torch.nn.Module, cfg: Dict[str, Any]) -> None:
+        """Take a module that was made elsewhere, with the description that makes the like of it."""
+        self._model = module.to(get_torch_default_device())
+        self.cfg = cfg
+
+    def settle(self) -> None:
+        """Let an optimizer that holds our gradients take its step before the weights are used."""
+        if self._owed_by is not None:
+            optimizer, self._owed_by = self._owed_by, None
+            optimizer.settle()
+
+    def predict(self, inputs: ArgsKwargs) -> Any:
+        module = self.module
+        module.eval()
+        with torch.no_grad():
+            return module(*inputs.args, **inputs.kwargs)
+
+    def begin_update(self, inputs: ArgsKwargs) -> Tuple[Any, Callable[[Any], None]]:
+        """Run the module in training mode. RETURNS: its output, and what takes d(output) to .grad."""
+        module = self.module
+        module.train()
+        output = module(*inputs.args, **inputs.kwargs)
+
+        def backprop(d_output: Any) -> None:
+            if output.requires_grad:
+                torch.autograd.backward(output, d_output)
+
+        return output, backprop
+
+    def finish_update(self, optimizer: Any) -> None:
+        if self._model is None:
+            return
+        if hasattr(optimizer, "collect_module"):
+            optimizer.collect_module(self.id, self._model)
+            self._owed_by = optimizer
+            return
+        for name, parameter in self._model.named_parameters():
+            if parameter.grad is not None:
+                weights, _ = optimizer((self.id, name), torch2xp(parameter.data), torch2xp(parameter.grad))
+                parameter.data = xp2torch(weights, device=parameter.device)
+                # not zeroed in place: Language.rehearse keeps the array and steps later
+                parameter.grad = None
+
+    @contextlib.contextmanager
+    def use_params(self, params: Dict[Any, Any]) -> Iterator[None]:
+        """Put other weights in for a while; the old ones come back also after an error."""
+        if self._model is None:
+            yield
+            return
+        prefix = f"pytorch_{self.id}_"
+        module = self.module
+        named = dict(module.named_parameters())
+        mine = {k[len(prefix) :]: v for k, v in params.items() if isinstance(k, str) and k.startswith(prefix)}
+        backup = {name: named[name].detach().clone() for name in mine}
+        try:
+            with torch.no_grad():
+                for name, value in mine.items():
+                    named[name].copy_(torch.as_tensor(value))
+            yield
+        finally:
+            with torch.no_grad():
+                for name, old in backup.items():
+                    named[name].copy_(old)
+
+    def to_bytes(self) -> bytes:
+        from safetensors.torch import save
+
+        state: Optional[bytes] = None
+        if self._model is not None:
+            # clones, since safetensors refuses tensors that share memory
+            weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.module.state_dict().items()}
+            state = save(weights)
+        return srsly.msgpack_dumps({"cfg": json.dumps(self.cfg, sort_keys=True), "weights": state})
+
+    def from_bytes(self, bytes_data: bytes) -> "TorchShim":
+        from safetensors.torch import load
+
+        msg = srsly.msgpack_loads(bytes_data)
+        if msg["weights"] is not None:
+            self.build(json.loads(msg["cfg"])).load_state_dict(load(msg["weights"]))
+        return self
+
+    def __getstate__(self) -> Dict[str, Any]:
+        self.settle()
+        return self.__dict__.copy()

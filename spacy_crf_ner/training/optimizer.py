@@ -1,0 +1,268 @@
+"""One fused AdamW step over the parameters of all pipes."""
+
+import fnmatch
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+
+import torch
+from spacy.util import logger
+from thinc.api import Model, Optimizer, xp2torch
+from thinc.types import FloatsXd
+from torch import Tensor
+
+Key = Tuple[int, str]
+Rate = Union[float, Iterable[float]]
+DEFAULT_GROUPS: Dict[str, Dict[str, Any]] = {"encoder": {"pattern": "*/encoder.*", "learn_rate": 1e-4}}
+
+
+class Group(NamedTuple):
+    """Parameters that are stepped alike.
+
+    pattern (str): Shell-style pattern on `pipe/parameter`.
+    weight_decay (float): Decoupled decay of matrices; vectors (biases, norms) have none.
+    """
+
+    pattern: str
+    weight_decay: float
+
+
+def make_adamw(
+    learn_rate: Rate = 1e-3,
+    *,
+    groups: Dict[str, Dict[str, Any]] = DEFAULT_GROUPS,
+    warmup_steps: int = 0,
+    total_steps: Optional[int] = None,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    grad_clip: float = 1.0,
+) -> "AdamW":
+    """AdamW over all pipes at once (Loshchilov & Hutter 2019).
+
+    learn_rate (Union[float, Iterable[float]]): Rate, or any thinc schedule of rates, of what no group takes.
+    groups (Dict[str, Dict]): Parameters with a rate of their own, under any name; the first that matches counts.
+        Each has `pattern`, shell-style, on `pipe/parameter`; `learn_rate`, a number or a schedule; and, where
+        wanted, `weight_decay`.
+    warmup_steps (int): Steps in which all rates rise from 0.
+    total_steps (Optional[int]): After the warm-up all rates fall linearly to 0 at this step; null: they do not.
+    beta1, beta2, eps (float): AdamW's own.
+    weight_decay (float): Decoupled decay of matrices; biases, norms and other vectors have none.
+    grad_clip (float): Largest norm of all gradients together; 0: no limit.
+    RAISES (ValueError): A setting is out of its range.
+    """
+    for name, group in groups.items():
+        unknown = set(group) - {"pattern", "learn_rate", "weight_decay"}
+        if unknown or not {"pattern", "learn_rate"} <= set(group):
+            raise ValueError(
+                f"[training.optimizer] groups.{name} = {group}: a group has pattern and learn_rate, and may have weight_decay."
+            )
+    if total_steps is not None and total_steps <= warmup_steps:
+        raise ValueError(
+            f"[training.optimizer] total_steps = {total_steps} must be more than warmup_steps = {warmup_steps}. "
+            "Lower warmup_steps, or train for longer."
+        )
+    if grad_clip < 0 or weight_decay < 0 or warmup_steps < 0:
+        raise ValueError("[training.optimizer] grad_clip, weight_decay and warmup_steps must not be negative.")
+    return AdamW(
+        learn_rate,
+        groups=groups,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+        betas=(beta1, beta2),
+        eps=eps,
+        weight_decay=weight_decay,
+        grad_clip=grad_clip,
+    )
+
+
+class AdamW(Optimizer):
+    """A thinc Optimizer that collects what all pipes hand over and steps it together.
+
+    spaCy's loop lets every pipe hand its parameters over and then calls `step_schedules`: then the step is
+    taken, clipped by the norm of all gradients. Where nobody calls it (`nlp.update(sgd=...)`) the step is
+    taken as soon as its result can matter: before a module of ours is used again, or before a parameter is
+    handed over once more.
+
+    Parameters of torch modules are stepped in place; so are the arrays of thinc layers and of other
+    packages' shims, which share their memory with a torch tensor.
+    """
+
+    # thinc's Optimizer has __slots__; this class has not, so that attributes can be added here
+
+    def __init__(
+        self,
+        learn_rate: Rate,
+        *,
+        groups: Dict[str, Dict[str, Any]],
+        warmup_steps: int,
+        total_steps: Optional[int],
+        betas: Tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        grad_clip: float,
+    ) -> None:
+        super().__init__(
+            0.0, L2=weight_decay, beta1=betas[0], beta2=betas[1], eps=eps, grad_clip=grad_clip, use_averages=False
+        )
+        self.step = 0
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+        self._groups = [Group(g["pattern"], g.get("weight_decay", weight_decay)) for g in groups.values()]
+        self._groups.append(Group("*", weight_decay))
+        self._rates = [_as_schedule(g["learn_rate"]) for g in groups.values()] + [_as_schedule(learn_rate)]
+        self._current = [rate() for rate in self._rates]
+        self.learn_rate = self._current[-1] * self._factor()
+        self._torch: Optional[torch.optim.AdamW] = None
+        self._tensors: Dict[Key, torch.nn.Parameter] = {}
+        self._pending: Dict[Key, Tensor] = {}
+        self._names: Dict[Key, str] = {}
+        self._has_modules = False
+        self._in_loop = False
+
+    # What pipes and thinc call
+
+    def name_pipes(self, pipes: Iterable[Tuple[str, Any]]) -> None:
+        """Learn which parameter belongs to which pipe. A pipe may come twice; the last name counts."""
+        for pipe_name, pipe in pipes:
+            model = getattr(pipe, "model", None)
+            if not isinstance(model, Model):
+                continue
+            for i, node in enumerate(model.walk()):
+                for name in node.param_names:
+                    self._names.setdefault((node.id, name), f"{pipe_name}/{node.name}.{i}.{name}")
+                for shim in node.shims:
+                    module = getattr(shim, "_model", None)
+                    if isinstance(module, torch.nn.Module):
+                        for name, _ in module.named_parameters():
+                            self._names.setdefault((shim.id, name), f"{pipe_name}/{name}")
+
+    def collect_module(self, module_id: int, module: torch.nn.Module) -> None:
+        """Take over all gradients of a torch module; they are gone from it afterwards."""
+        self._has_modules = True
+        for name, parameter in module.named_parameters():
+            if parameter.grad is not None:
+                gradient, parameter.grad = parameter.grad, None
+                self._collect((module_id, name), parameter, gradient)
+
+    def __call__(
+        self, key: Key, weights: FloatsXd, gradient: FloatsXd, *, lr_scale: float = 1.0
+    ) -> Tuple[FloatsXd, FloatsXd]:
+        """Take over the gradient of one array, which is zeroed; the array itself is stepped in place."""
+        if len(gradient) < 1:
+            return weights, gradient
+        if key not in self._tensors:
+            self._tensors[key] = torch.nn.Parameter(xp2torch(weights), requires_grad=False)
+        shared = xp2torch(weights)
+        if self._tensors[key].data_ptr() != shared.data_ptr():
+            self._tensors[key].data = shared
+        self._collect(key, self._tensors[key], xp2torch(gradient).clone() * lr_scale)
+        gradient *= 0
+        if not self._has_modules and not self._in_loop:
+            self.settle()
+        return weights, gradient
+
+    def step_schedules(self) -> None:
+        """End a training step: update all that was handed over, then move the rates on."""
+        self._in_loop = True
+        self.settle()
+        self.step += 1
+        self._current = [rate() for rate in self._rates]
+        self.learn_rate = self._current[-1] * self._factor()
+
+    # The step
+
+    def _collect(self, key: Key, parameter: torch.nn.Parameter, gradient: Tensor) -> None:
+        if key in self._pending:
+            self.settle()
+        if self._tensors.get(key) is not parameter:
+            self._forget(key)
+            self._tensors[key] = parameter
+        self._pending[key] = gradient
+
+    def _forget(self, key: Key) -> None:
+        """Drop the moments of a parameter that is no more: its module was rebuilt."""
+        old = self._tensors.pop(key, None)
+        if old is not None and self._torch is not None:
+            self._torch.state.pop(old, None)
+            for group in self._torch.param_groups:
+                group["params"] = [p for p in group["params"] if p is not old]
+
+    def _factor(self) -> float:
+        """Warm-up and decay, common to all groups."""
+        if self.step < self.warmup_steps:
+            return (self.step + 1) / (self.warmup_steps + 1)
+        if self.total_steps is None:
+            return 1.0
+        return max(0.0, (self.total_steps - self.step) / (self.total_steps - self.warmup_steps))
+
+    def _group_of(self, key: Key) -> int:
+        name = self._names.get(key, f"?/{key[1]}")
+        return next(i for i, group in enumerate(self._groups) if fnmatch.fnmatchcase(name, group.pattern))
+
+    def settle(self) -> None:
+        """Step everything that was handed over and not yet stepped."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, {}
+        if self._torch is None:
+            self._torch = self._make_torch()
+        known = {id(p) for group in self._torch.param_groups for p in group["params"]}
+        for key, gradient in pending.items():
+            parameter = self._tensors[key]
+            if id(parameter) not in known:
+                # two groups of torch's for each of ours: matrices decay, vectors do not
+                self._torch.param_groups[2 * self._group_of(key) + (parameter.dim() < 2)]["params"].append(parameter)
+            parameter.grad = gradient
+        stepped = [self._tensors[key] for key in pending]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in stepped if p.grad is not None])
+        if not torch.isfinite(norm):
+            logger.warning("Step %d has a gradient that is not finite: it is passed over.", self.step)
+        else:
+            if self.grad_clip:
+                torch.nn.utils.clip_grads_with_norm_(stepped, self.grad_clip, norm)
+            for i, group in enumerate(self._torch.param_groups):
+                group["lr"] = self._current[i // 2] * self._factor()
+            with torch.no_grad():
+                self._torch.step()
+        for parameter in stepped:
+            parameter.grad = None
+
+    def _make_torch(self) -> torch.optim.AdamW:
+        placeholder = torch.nn.Parameter(torch.zeros(0))
+        decays = [decay for group in self._groups for decay in (group.weight_decay, 0.0)]
+        optimizer = torch.optim.AdamW(
+            [{"params": [placeholder], "weight_decay": decay} for decay in decays[:1]],
+            lr=0.0,
+            betas=(self.b1, self.b2),
+            eps=self.eps,
+            fused=True,
+        )
+        optimizer.param_groups[0]["params"] = []
+        for decay in decays[1:]:
+            optimizer.param_groups.append({**optimizer.param_groups[0], "params": [], "weight_decay": decay})
+        return optimizer
+
+
+def _as_schedule(rate: Rate) -> Callable[[], float]:
+    """A function that gives the rate of the next step; a schedule that ends keeps its last."""
+    if isinstance(rate, (int, float)):
+        return _Constant(float(rate))
+    return _Schedule(rate)
+
+
+class _Constant:
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+
+    def __call__(self) -> float:
+        return self._rate
+
+
+class _Schedule:
+    def __init__(self, rates: Iterable[float]) -> None:
+        self._rates = iter(rates)
+        self._last = 0.0
+
+    def __call__(self) -> float:
+        self._last = next(self._rates, self._last)
+        return self._last
