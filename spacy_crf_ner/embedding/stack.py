@@ -12,7 +12,7 @@ from ..torch_shim import TorchShim
 from .model import Embedding
 
 
-def Stack(embeddings: Dict[str, Embedding], *, lstm_width: Optional[int] = None, lstm_depth: int = 1) -> Embedding:
+def Stack(embeddings: Dict[str, Any], *, lstm_width: Optional[int] = None, lstm_depth: int = 1) -> Embedding:
     """Concatenate the vectors that several embeddings give each token.
 
     embeddings (Dict[str, Model[List[Doc], List[Floats2d]]]): Any number, under names of your choice: static
