@@ -96,7 +96,9 @@ class Writer:
     def problem(self) -> Piece:
         chance = self.random.random()
         if chance < 0.4:
-            return self.tag("PROBLEM", self.random.choice(["", "", "severe ", "mild ", "recurrent "]), self.random.choice(PROBLEMS))
+            return self.tag(
+                "PROBLEM", self.random.choice(["", "", "severe ", "mild ", "recurrent "]), self.random.choice(PROBLEMS)
+            )
         if chance < 0.5:
             return self.tag("PROBLEM", self.random.choice(LONG_PROBLEMS))
         of = self.random.choice([" of the ", " in the "])
@@ -159,8 +161,23 @@ class Writer:
             lambda: j(self.drug(), " was stopped ", t(), " because of ", p(), "."),
             lambda: j("Start ", self.drug(), " ", self.dose(), ", review in clinic."),
             lambda: j("We gave ", self.drug(), " (", self.dose(), ") and ", self.drug(), "."),
-            lambda: j(self.test(name), " ", self.result(name), ", ", self.random.choice(["unchanged", "raised", "falling"]), "."),
-            lambda: j("On examination ", self.test(name), " was ", self.result(name), " and the ", self.body_part(), " was normal."),
+            lambda: j(
+                self.test(name),
+                " ",
+                self.result(name),
+                ", ",
+                self.random.choice(["unchanged", "raised", "falling"]),
+                ".",
+            ),
+            lambda: j(
+                "On examination ",
+                self.test(name),
+                " was ",
+                self.result(name),
+                " and the ",
+                self.body_part(),
+                " was normal.",
+            ),
             lambda: j("The ", self.image(), " showed ", p(), "."),
             lambda: j("The ", self.image(), " done ", t(), " was unremarkable."),
             lambda: j("A ", self.procedure(), " was performed ", t(), " without complication."),
@@ -174,7 +191,9 @@ class Writer:
 
     def note(self, n_sentences: int) -> Piece:
         """A whole note: a heading, paragraphs of a few sentences, now and then a list of values."""
-        parts: List["str | Piece"] = [f"{self.random.choice(['CLINIC LETTER', 'DISCHARGE NOTE', 'WARD NOTE', 'Referral'])}\n\n"]
+        parts: List["str | Piece"] = [
+            f"{self.random.choice(['CLINIC LETTER', 'DISCHARGE NOTE', 'WARD NOTE', 'Referral'])}\n\n"
+        ]
         for i in range(n_sentences):
             text, entities = self.sentence()
             parts += [(text[0].upper() + text[1:], entities), "\n\n" if i % 4 == 3 else " "]
@@ -209,4 +228,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
     found = write(arguments.output, arguments.documents, arguments.seed)
-    print(f"Wrote {arguments.documents} notes to {arguments.output}: " + ", ".join(f"{n} {k}" for k, n in sorted(found.items())))
+    print(
+        f"Wrote {arguments.documents} notes to {arguments.output}: "
+        + ", ".join(f"{n} {k}" for k, n in sorted(found.items()))
+    )

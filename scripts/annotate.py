@@ -56,6 +56,4 @@ if __name__ == "__main__":
     parser.add_argument("--package", type=Path)
     parser.add_argument("--most", dest="n_texts", type=int, default=20, help="texts on the page, the shortest first")
     arguments = parser.parse_args()
-    main(
-        arguments.pipeline, arguments.texts, arguments.output, arguments.metrics, arguments.package, arguments.n_texts
-    )
+    main(arguments.pipeline, arguments.texts, arguments.output, arguments.metrics, arguments.package, arguments.n_texts)

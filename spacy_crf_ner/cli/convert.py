@@ -19,11 +19,15 @@ from .errors import clear_errors, fail, written_whole
 def convert(
     input: Path = typer.Argument(..., help="Annotations: a brat folder."),
     output: Path = typer.Argument(..., help="The .spacy file to write."),
-    source: Optional[str] = typer.Option(None, "--from", help=f"Format of INPUT: {', '.join(FORMATS)}. Default: found out."),
+    source: Optional[str] = typer.Option(
+        None, "--from", help=f"Format of INPUT: {', '.join(FORMATS)}. Default: found out."
+    ),
     target: str = typer.Option("spacy", "--to", help="Format of OUTPUT: spacy."),
     lang: str = typer.Option("en", "--lang", "-l", help="Language whose tokenizer cuts the texts: en, fr, xx, …"),
     strict: bool = typer.Option(False, "--strict", help="Exit with 1 if anything was left out."),
-    report: Optional[Path] = typer.Option(None, "--report", help="Write everything that was wrong to this file, a line each."),
+    report: Optional[Path] = typer.Option(
+        None, "--report", help="Write everything that was wrong to this file, a line each."
+    ),
 ) -> None:
     """Convert annotations to spaCy's .spacy.
 
@@ -59,7 +63,9 @@ def blank(lang: str) -> "spacy.language.Language":
     try:
         nlp = spacy.blank(lang)
     except ImportError as error:
-        raise CorpusError(f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none.") from error
+        raise CorpusError(
+            f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none."
+        ) from error
     nlp.max_length = 10**9
     return nlp
 

@@ -40,9 +40,7 @@ def init_config(
     say.text(" ".join(["Train with: python -m spacy train", str(output), "--output training", *missing]))
 
 
-def make_config(
-    lang: str, encoder: Optional[str], train: Optional[Path], dev: Optional[Path], template: str
-) -> Config:
+def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: Optional[Path], template: str) -> Config:
     """Fill a template.
 
     RAISES (ValueError): A name is not known, or the encoder is a package or folder that is not there.
@@ -68,6 +66,7 @@ def make_config(
     try:
         nlp = util.load_model_from_config(config, auto_fill=True)
     except ImportError as error:
-        raise CorpusError(f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none.") from error
+        raise CorpusError(
+            f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none."
+        ) from error
     return nlp.config
-

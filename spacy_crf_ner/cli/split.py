@@ -25,7 +25,9 @@ def split(
     for name, part in parts.items():
         if part:
             write_docs(part, output / f"{name}.spacy")
-        msg.text(f"{name}: {len(part):,} documents, {sum(len(d.spans.get('entities', d.ents)) for d in part):,} entities")
+        msg.text(
+            f"{name}: {len(part):,} documents, {sum(len(d.spans.get('entities', d.ents)) for d in part):,} entities"
+        )
     ids = {name: [doc.user_data.get("id", "") for doc in part] for name, part in parts.items()}
     with written_whole(output / "split.json") as beside:
         beside.write_text(json.dumps({"seed": seed, "documents": ids}, indent=1) + "\n", encoding="utf-8")

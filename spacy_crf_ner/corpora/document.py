@@ -134,7 +134,9 @@ def check_setter(setter: SpanSetter) -> Dict[str, Union[bool, Sequence[str]]]:
 
 
 def to_doc(
-    document: Document, make_doc: Callable[[str], Doc], setter: SpanSetter = ("ents", ALL_ENTITIES),
+    document: Document,
+    make_doc: Callable[[str], Doc],
+    setter: SpanSetter = ("ents", ALL_ENTITIES),
     report: Optional[Report] = None,
 ) -> Doc:
     """Put a Document's entities on tokens.
@@ -217,7 +219,10 @@ def _place(document: Document, entity: Entity, doc: Doc, is_space: np.ndarray) -
         return None
     if (start, end) != (entity.start, entity.end):
         document.report(
-            entity, "white space at the ends", f'{name}, "{text}": the white space at its ends was taken off.', lost=False
+            entity,
+            "white space at the ends",
+            f'{name}, "{text}": the white space at its ends was taken off.',
+            lost=False,
         )
     return Span(doc, *trimmed, label=entity.label)
 

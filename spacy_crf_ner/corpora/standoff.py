@@ -59,7 +59,9 @@ def _read_document(folder: Path, text_path: Path) -> Document:
     if not ann_path.is_file():
         document.annotated = False
         document.problems.append(
-            Problem(document.source, "text without .ann", "there is no such file: the text counts as not annotated.", False)
+            Problem(
+                document.source, "text without .ann", "there is no such file: the text counts as not annotated.", False
+            )
         )
         return document
     lines = _read(ann_path).replace("\r\n", "\n").split("\n")
@@ -77,7 +79,9 @@ def _read_document(folder: Path, text_path: Path) -> Document:
             pointers.append((number, line))
         else:
             document.problems.append(
-                Problem(f"{document.source}:{number}", "line that is not brat", f'"{line[:60]}" is no annotation.', False)
+                Problem(
+                    f"{document.source}:{number}", "line that is not brat", f'"{line[:60]}" is no annotation.', False
+                )
             )
     _attach(document, by_id, pointers)
     return document
@@ -136,7 +140,10 @@ def _text_bound(document: Document, line: str, number: int) -> Optional[Entity]:
             joined.append((start, end))
     if len(joined) < len(fragments):
         document.report(
-            entity, "parts joined across white space", f'entity {name}, "{covered}", was annotated in parts.', lost=False
+            entity,
+            "parts joined across white space",
+            f'entity {name}, "{covered}", was annotated in parts.',
+            lost=False,
         )
     entity.fragments = joined
     return entity

@@ -31,18 +31,16 @@ class SpanMarginals:
 
     emissions (np.ndarray): (tokens, tags), FORBIDDEN where a token cannot have a tag.
     transitions (np.ndarray): (tags, tags).
-    alpha, beta (np.ndarray): Forward and backward log scores, offsets included, (tokens, tags).
-    log_z (float): Log-partition function.
+    alpha, beta (np.ndarray): Forward and backward log scores, offsets included, float64, (tokens, tags).
     """
 
-    def __init__(
-        self, emissions: np.ndarray, transitions: np.ndarray, alpha: np.ndarray, beta: np.ndarray, log_z: float
-    ) -> None:
+    def __init__(self, emissions: np.ndarray, transitions: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> None:
         self._emissions = emissions.astype(np.float64)
         self._transitions = transitions.astype(np.float64)
         self._alpha = alpha
         self._beta = beta
-        self._log_z = log_z
+        # log Z as it looks from each token: the same up to rounding, which cancels in a difference nearby
+        self._log_z = np.logaddexp.reduce(alpha + beta, axis=1)
         # sums over runs of I tags; forbidden tokens are counted apart, since they would swallow the sum
         inside_ids = np.arange(1 + INSIDE, emissions.shape[1], 4)
         stay = self._emissions[:, inside_ids] + self._transitions[inside_ids, inside_ids]
@@ -69,7 +67,7 @@ class SpanMarginals:
         closing = self._transitions[before, last] + self._emissions[end - 1, last] + self._beta[end - 1, last]
         longer = self._alpha[start, begin] + self._inner(start, end - 1, label) + closing
         single = self._alpha[start, unit] + self._beta[start, unit]
-        log_p = np.where(end - start == 1, single, longer) - self._log_z
+        log_p = np.where(end - start == 1, single, longer) - self._log_z[start]
         return np.exp(np.minimum(log_p, 0.0))
 
     def above(self, threshold: float) -> List[ScoredSpan]:
@@ -78,15 +76,16 @@ class SpanMarginals:
         From each token that begins an entity with enough probability the entity is grown for as long as the
         mass of all entities that go on keeps above the threshold, so that the work is bounded by 1 / threshold.
         """
-        marginals = np.exp(np.minimum(self._alpha + self._beta - self._log_z, 0.0))
+        marginals = np.exp(np.minimum(self._alpha + self._beta - self._log_z[:, None], 0.0))
         found = [
-            TagSpan(int(t), int(t) + 1, int(label)) for t, label in np.argwhere(marginals[:, 1 + UNIT :: 4] >= threshold)
+            TagSpan(int(t), int(t) + 1, int(label))
+            for t, label in np.argwhere(marginals[:, 1 + UNIT :: 4] >= threshold)
         ]
         for t, label in np.argwhere(marginals[:, 1 + BEGIN :: 4] >= threshold).tolist():
             inside = tagging.tag_id(label, INSIDE)
             for end in range(t + 2, len(self._emissions) + 1):
                 found.append(TagSpan(t, end, label))
-                goes_on = self._alpha[t, tagging.tag_id(label, BEGIN)] + self._beta[end - 1, inside] - self._log_z
+                goes_on = self._alpha[t, tagging.tag_id(label, BEGIN)] + self._beta[end - 1, inside] - self._log_z[t]
                 goes_on += self._inner(np.array([t]), np.array([end]), np.array([label]))[0]
                 if np.exp(min(goes_on, 0.0)) < threshold:
                     break
@@ -140,7 +139,6 @@ def decode(
         scores = crf.forward_backward(emissions, lengths, possible, temperature)
         alpha = (scores.alpha.double() + scores.alpha_offset[..., None]).cpu().numpy()
         beta = (scores.beta.double() + scores.beta_offset[..., None]).cpu().numpy()
-        log_z = scores.log_z.cpu().numpy()
         free = emissions.masked_fill(~possible, FORBIDDEN)
         paths = None
         if threshold is None:
@@ -150,7 +148,7 @@ def decode(
     decoded = []
     for i, n in enumerate(lengths.tolist()):
         own = transitions[i if len(transitions) > 1 else 0]
-        marginals = SpanMarginals(tempered[i, :n], own, alpha[i, :n], beta[i, :n], float(log_z[i]))
+        marginals = SpanMarginals(tempered[i, :n], own, alpha[i, :n], beta[i, :n])
         if paths is None:
             assert threshold is not None
             decoded.append(without_overlaps(marginals.above(threshold)))

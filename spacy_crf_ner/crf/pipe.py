@@ -224,7 +224,7 @@ class CRFEntityRecognizer(TrainablePipe):
         chosen = list(labels) if labels is not None else sorted({*found, *self.labels})
         if not chosen:
             raise ValueError(
-                f'{self.name}: no entity was found in {seen} training documents ({annotated} of them annotated), read from '
+                f"{self.name}: no entity was found in {seen} training documents ({annotated} of them annotated), read from "
                 f"{_describe(self.cfg['target_spans'])}. Is [corpora.train] the right file, and does "
                 f"[components.{self.name}] target_spans say where its entities are?"
             )
@@ -489,7 +489,7 @@ def _check_settings(name: str, cfg: Dict[str, Any]) -> None:
     if cfg["partial"] not in (None, "marginal", "expected_entity_ratio"):
         raise wrong("partial", 'it is null, "marginal" or "expected_entity_ratio".')
     if cfg["overlap"] and cfg["output_spans"] == "ents":
-        raise wrong("output_spans", 'with overlap = true it must name a span group, since doc.ents cannot overlap.')
+        raise wrong("output_spans", "with overlap = true it must name a span group, since doc.ents cannot overlap.")
     if cfg["threshold"] is not None and not 0 < cfg["threshold"] <= 1:
         raise wrong("threshold", "it is a probability above 0 and at most 1, or null for the best sequence.")
     if not cfg["temperature"] > 0:

@@ -113,7 +113,7 @@ class _LogNormalizer(torch.autograd.Function):
         alphas, offsets = _forward(ordered, chain, live)
         log_z = _finish(alphas, offsets, chain, live, len(ordered))
         ctx.save_for_backward(emissions, transitions, start, end, lengths)
-        ctx.alphas, ctx.offsets, ctx.log_z = alphas, offsets, log_z
+        ctx.alphas, ctx.offsets = alphas, offsets
         return log_z[torch.argsort(rows)].to(emissions.dtype)
 
     @staticmethod
@@ -121,7 +121,7 @@ class _LogNormalizer(torch.autograd.Function):
         emissions, transitions, start, end, lengths = ctx.saved_tensors
         ordered, chain, live, rows = _longest_first(emissions, Chain(transitions, start, end), lengths)
         weight = d_log_z[rows]
-        betas, beta_offsets = _backward(ordered, chain, live)
+        betas, _ = _backward(ordered, chain, live)
         d_emissions = torch.zeros_like(emissions)
         d_transitions = torch.zeros_like(transitions)
         d_start, d_end = torch.zeros_like(start), torch.zeros_like(end)
@@ -142,8 +142,10 @@ class _LogNormalizer(torch.autograd.Function):
             else:
                 arrive = ordered[:n, t] + betas[t]
                 pair = ctx.alphas[t - 1][:n, :, None] + chain.first(n).transitions + arrive[:, None]
-                shift = ctx.offsets[t - 1][:n] + beta_offsets[t] - ctx.log_z[:n]
-                pair = torch.exp(pair + shift.to(pair.dtype)[:, None, None]) * weight[:n, None, None]
+                # normalised by this very step, so that rounding does not add up over time
+                shift = ctx.offsets[t] - ctx.offsets[t - 1][:n]
+                shift = shift.to(pair.dtype) + torch.logsumexp(ctx.alphas[t] + betas[t], -1)
+                pair = torch.exp(pair - shift[:, None, None]) * weight[:n, None, None]
                 add(d_transitions, pair, 0, n)
         return d_emissions, d_transitions, d_start, d_end, None
 
@@ -170,7 +172,8 @@ class ForwardBackward(NamedTuple):
     alpha_offset, beta_offset (Tensor): What was taken off each step, float64, (batch, time).
     log_z (Tensor): float64, (batch,).
 
-    P(tag k at t) = exp(alpha[t, k] + beta[t, k] + alpha_offset[t] + beta_offset[t] - log_z).
+    P(tag k at t) = exp(alpha[t, k] + beta[t, k] + alpha_offset[t] + beta_offset[t] - log_z); rounding adds up over
+    thousands of tokens in that difference, so that it is better to normalise where it is used.
     """
 
     alpha: Tensor

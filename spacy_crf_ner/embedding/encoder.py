@@ -38,7 +38,9 @@ def resolve_encoder(encoder: str) -> str:
     path = Path(encoder)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ValueError(f'encoder = "{encoder}": the folder has no config.json, so it holds no encoder. {HOW_TO_NAME}')
+            raise ValueError(
+                f'encoder = "{encoder}": the folder has no config.json, so it holds no encoder. {HOW_TO_NAME}'
+            )
         return str(path)
     if path.is_absolute() or encoder.startswith((".", "~")) or encoder.count("/") > 1:
         raise ValueError(f'encoder = "{encoder}": there is no such folder. {HOW_TO_NAME}')
@@ -123,7 +125,15 @@ def _without_pooler(encoder: nn.Module) -> nn.Module:
 def _max_length(config: Any, tokenizer: Any) -> int:
     """Most wordpieces that an encoder takes at once, special ones included."""
     positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
-    if config.model_type in ("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "longformer", "mpnet", "data2vec-text"):
+    if config.model_type in (
+        "roberta",
+        "camembert",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "longformer",
+        "mpnet",
+        "data2vec-text",
+    ):
         # their positions start behind the padding id
         positions -= (config.pad_token_id or 0) + 1
     if config.model_type in ("deberta", "deberta-v2", "xlnet") and getattr(config, "relative_attention", True):

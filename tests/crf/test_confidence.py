@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from spacy_crf_ner import tagging
+from spacy_crf_ner.crf.chain import LinearChainCRF
+from spacy_crf_ner.crf.confidence import ScoredSpan, buckets, decode, without_overlaps
+from spacy_crf_ner.tagging import TagSpan
+
+from . import brute
+
+LENGTHS = torch.tensor([5, 3, 1])
+
+
+@pytest.fixture
+def crf() -> LinearChainCRF:
+    torch.manual_seed(3)
+    return LinearChainCRF.biluo(1).double()
+
+
+def setting() -> tuple:
+    torch.manual_seed(4)
+    emissions = torch.randn(3, 5, 5, dtype=torch.float64)
+    possible = torch.ones(3, 5, 5, dtype=torch.bool)
+    possible[0, 1, [1, 3, 4]] = False  # white space
+    possible[1, 0] = torch.tensor([True, False, False, False, False])  # held outside
+    return emissions, possible
+
+
+def span_probabilities(crf: LinearChainCRF, emissions: torch.Tensor, possible: torch.Tensor, temperature: float) -> dict:
+    """P(span) of every span that has any, by enumeration."""
+    chain = crf.scores(1)
+    chain = type(chain)(*(part / temperature for part in chain))
+    z = brute.log_z(emissions / temperature, chain, possible)
+    total: dict = {}
+    for tags, score in brute.sequences(emissions / temperature, chain, possible):
+        for span in tagging.tags_to_spans(tags):
+            total[span] = total.get(span, 0.0) + float((score - z).exp())
+    return total
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_best_path_and_its_probabilities_are_those_of_enumeration(crf: LinearChainCRF, temperature: float) -> None:
+    emissions, possible = setting()
+    decoded = decode(crf, emissions, LENGTHS, possible, None, temperature)
+    for i, n in enumerate(LENGTHS.tolist()):
+        best = brute.best(emissions[i, :n], crf.scores(1), possible[i, :n])
+        assert [s.span for s in decoded[i]] == tagging.tags_to_spans(best)
+        expected = span_probabilities(crf, emissions[i, :n], possible[i, :n], temperature)
+        for span, score in decoded[i]:
+            assert score == pytest.approx(expected[span], abs=1e-9)
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.2, 0.6])
+def test_threshold_gives_the_likeliest_spans_of_all_that_reach_it(crf: LinearChainCRF, threshold: float) -> None:
+    emissions, possible = setting()
+    decoded = decode(crf, emissions, LENGTHS, possible, threshold)
+    for i, n in enumerate(LENGTHS.tolist()):
+        every = span_probabilities(crf, emissions[i, :n], possible[i, :n], 1.0)
+        reached = [ScoredSpan(span, p) for span, p in every.items() if p >= threshold]
+        assert [s.span for s in decoded[i]] == [s.span for s in without_overlaps(reached)]
+        assert [s.score for s in decoded[i]] == pytest.approx([s.score for s in without_overlaps(reached)])
+
+
+def test_a_low_threshold_finds_what_is_off_the_best_path() -> None:
+    crf = LinearChainCRF.biluo(1)
+    torch.nn.init.zeros_(crf.transitions)
+    emissions = torch.tensor([[[0.5, -9, -9, -9, 0.0]]])
+    possible, lengths = torch.ones(1, 1, 5, dtype=torch.bool), torch.tensor([1])
+    assert decode(crf, emissions, lengths, possible) == [[]]
+    assert [s.span for s in decode(crf, emissions, lengths, possible, 0.2)[0]] == [TagSpan(0, 1, 0)]
+
+
+def test_spans_of_a_long_sequence_have_finite_probabilities() -> None:
+    crf = LinearChainCRF.biluo(2)
+    emissions = torch.zeros(1, 3000, 9)
+    emissions[0, 0, 1] = emissions[0, -1, 3] = 50
+    emissions[0, 1:-1, 2] = 50
+    decoded = decode(crf, emissions, torch.tensor([3000]), torch.ones(1, 3000, 9, dtype=torch.bool))
+    assert decoded[0][0].span == TagSpan(0, 3000, 0)
+    assert decoded[0][0].score == pytest.approx(1.0, abs=1e-4)
+
+
+def test_buckets_hold_everything_once_within_the_budget() -> None:
+    lengths = [5, 100, 3, 40, 41, 7, 7, 1]
+    groups = buckets(lengths, 80)
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 80

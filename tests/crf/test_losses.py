@@ -1,0 +1,93 @@
+import pytest
+import torch
+
+from spacy_crf_ner.crf.chain import LinearChainCRF, allowed_by
+from spacy_crf_ner.crf.losses import distillation_losses, entity_ratio_loss, sequence_losses
+from spacy_crf_ner.crf.recursions import FORBIDDEN
+
+from . import brute
+
+LENGTHS = torch.tensor([4, 2])
+TAGS = torch.tensor([[0, 1, 3, -1], [-1, 4, 0, 0]])
+
+
+@pytest.fixture
+def crf() -> LinearChainCRF:
+    torch.manual_seed(1)
+    return LinearChainCRF.biluo(1).double()
+
+
+@pytest.fixture
+def emissions() -> torch.Tensor:
+    torch.manual_seed(2)
+    return torch.randn(2, 4, 5, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("mode", ["joint", "marginal", "independent"])
+def test_modes_are_their_formulas(crf: LinearChainCRF, emissions: torch.Tensor, mode: str) -> None:
+    possible = torch.ones(2, 4, 5, dtype=torch.bool)
+    possible[0, 0, 4] = False
+    ours = sequence_losses(crf, emissions, TAGS, LENGTHS, possible, mode)
+    chain = crf.scores(2)
+    for i, n in enumerate(LENGTHS.tolist()):
+        free = possible[i, :n]
+        gold = free & allowed_by(TAGS[i, :n], 5)
+        if mode == "joint":
+            expected = brute.log_z(emissions[i, :n], chain, free) - brute.log_z(emissions[i, :n], chain, gold)
+        elif mode == "marginal":
+            expected = -(brute.marginals(emissions[i, :n], chain, free) * gold).sum(-1).log().sum()
+        else:
+            scores = torch.softmax(emissions[i, :n].masked_fill(~free, FORBIDDEN), -1)
+            expected = -(scores * gold).sum(-1).log().sum()
+        torch.testing.assert_close(ours[i], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["joint", "marginal", "independent"])
+def test_gradients_of_the_modes(crf: LinearChainCRF, emissions: torch.Tensor, mode: str) -> None:
+    leaf = emissions.requires_grad_()
+    assert torch.autograd.gradcheck(lambda e: sequence_losses(crf, e, TAGS, LENGTHS, None, mode), (leaf,))
+    leaf.grad = None
+    sequence_losses(crf, leaf, TAGS, LENGTHS, None, mode).sum().backward()
+    learned = crf.transitions.grad is not None and bool((crf.transitions.grad != 0).any())
+    assert learned == (mode != "independent")
+
+
+@pytest.mark.parametrize("mode", ["joint", "independent"])
+def test_entity_ratio_is_the_expected_share_of_entity_tokens(
+    crf: LinearChainCRF, emissions: torch.Tensor, mode: str
+) -> None:
+    chain = crf.scores(2)
+    share = 0.0
+    for i, n in enumerate(LENGTHS.tolist()):
+        if mode == "joint":
+            share += float((1 - brute.marginals(emissions[i, :n], chain)[:, 0]).sum())
+        else:
+            share += float((1 - torch.softmax(emissions[i, :n], -1)[:, 0]).sum())
+    share /= int(LENGTHS.sum())
+    loss = entity_ratio_loss(crf, emissions, LENGTHS, None, mode, ratio=share - 0.3, margin=0.1)
+    assert float(loss) == pytest.approx(0.2)
+    assert float(entity_ratio_loss(crf, emissions, LENGTHS, None, mode, ratio=share + 0.05, margin=0.1)) == 0
+    leaf = emissions.requires_grad_()
+    assert torch.autograd.gradcheck(lambda e: entity_ratio_loss(crf, e, LENGTHS, None, mode, 0.1, 0.05), (leaf,))
+
+
+def test_distillation_is_the_divergence_of_whole_chains(crf: LinearChainCRF, emissions: torch.Tensor) -> None:
+    teacher = LinearChainCRF.biluo(1).double()
+    theirs = torch.randn(2, 4, 5, dtype=torch.float64)
+    ours = distillation_losses(emissions, crf.scores(2), theirs, teacher.scores(2), LENGTHS)
+    for i, n in enumerate(LENGTHS.tolist()):
+        student_scores = dict(brute.sequences(emissions[i, :n], crf.scores(2)))
+        student_z = brute.log_z(emissions[i, :n], crf.scores(2))
+        teacher_z = brute.log_z(theirs[i, :n], teacher.scores(2))
+        expected = sum(
+            -(score - teacher_z).exp() * (student_scores[tags] - student_z)
+            for tags, score in brute.sequences(theirs[i, :n], teacher.scores(2))
+        )
+        torch.testing.assert_close(ours[i], expected, rtol=0, atol=1e-10)
+
+
+def test_distillation_is_flat_where_student_and_teacher_agree(crf: LinearChainCRF, emissions: torch.Tensor) -> None:
+    leaf = emissions.clone().requires_grad_()
+    distillation_losses(leaf, crf.scores(2), emissions, crf.scores(2), LENGTHS).sum().backward()
+    assert leaf.grad.abs().max() < 1e-12
+    assert crf.transitions.grad.abs().max() < 1e-12
