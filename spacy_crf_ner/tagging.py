@@ -14,6 +14,10 @@ UNKNOWN = -1
 BEGIN, INSIDE, LAST, UNIT = range(4)
 PREFIXES = "BILU"
 
+# Under this name a span group keeps, in its attrs, the gold that a reader could not put on tokens:
+# a list of (first character, last + 1, label).
+UNPLACED = "unplaced"
+
 
 class TagSpan(NamedTuple):
     """A labelled run of tokens: `start` inclusive, `end` exclusive, `label` an index."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import srsly
@@ -28,6 +29,7 @@ class TorchShim(PyTorchShim):
         super().__init__(None)
         self._build = build
         self._owed_by: Any = None
+        self._process = os.getpid()
 
     @property
     def is_built(self) -> bool:
@@ -44,6 +46,7 @@ class TorchShim(PyTorchShim):
                 "The model has no weights yet. Call nlp.initialize(), or load a trained pipeline with spacy.load()."
             )
         self.settle()
+        self._mind_fork()
         return self._model
 
     def build(self, cfg: Dict[str, Any]) -> torch.nn.Module:
@@ -63,6 +66,14 @@ class TorchShim(PyTorchShim):
         if self._owed_by is not None:
             optimizer, self._owed_by = self._owed_by, None
             optimizer.settle()
+
+    def _mind_fork(self) -> None:
+        """In a forked process (`nlp.pipe(n_process=...)`) use one thread: the threads that torch's and the
+        tokenizers' pools had are not there any more, and waiting for them would never end."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            torch.set_num_threads(1)
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
     def predict(self, inputs: ArgsKwargs) -> Any:
         module = self.module
@@ -138,3 +149,6 @@ class TorchShim(PyTorchShim):
     def __getstate__(self) -> Dict[str, Any]:
         self.settle()
         return self.__dict__.copy()
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.__dict__.update(state, _process=os.getpid())

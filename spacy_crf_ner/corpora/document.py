@@ -12,10 +12,9 @@ import numpy as np
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.util import filter_spans
 
-from ..tagging import trim_spaces
+from ..tagging import UNPLACED, trim_spaces
 
 ALL_ENTITIES = "entities"
-UNPLACED = "unplaced"
 SpanSetter = Union[Sequence[str], Mapping[str, Union[bool, Sequence[str]]]]
 
 

@@ -7,9 +7,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from .. import tagging
-from ..tagging import TagSpan
-
-UNPLACED = "unplaced"
+from ..tagging import UNPLACED, TagSpan
 
 
 class Gold(NamedTuple):
@@ -50,7 +48,7 @@ def gold_tags(
     overlap (bool): One row of tags a label, over its own five tags, rather than one row for all.
     unmarked_is_unknown (bool): Tokens outside entities are unknown rather than O. A document that tells the
         two apart itself, by missing values in `doc.ents`, is taken at its word.
-    RETURNS (Optional[Gold]): None where the reference is not annotated, or says nothing of any token.
+    RETURNS (Optional[Gold]): None where the reference is not annotated, or all its tokens are missing values.
     """
     reference, n_tokens = example.reference, len(example.predicted)
     if not is_annotated(reference, target) or n_tokens == 0:
@@ -66,7 +64,7 @@ def gold_tags(
         names = list(labels)
         left_out += [(names[chain if overlap else s.label], "overlaps with a longer one") for s in crowded]
     tags = np.stack(rows) if rows else np.zeros((0, n_tokens), dtype=np.int64)
-    if tags.size and (tags == tagging.UNKNOWN).all():
+    if not unmarked_is_unknown and (tags == tagging.UNKNOWN).all():
         return None
     return Gold(tags, left_out)
 

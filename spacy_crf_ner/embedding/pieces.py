@@ -124,9 +124,12 @@ class PieceTokenizer:
     def window(self, window: int, stride: int) -> Tuple[int, int]:
         """Size and stride of windows in pieces of text, from sizes that count special pieces.
 
+        Where the encoder takes less than `window`, the stride shrinks with it.
+
         RAISES (ValueError): The window has no room for text, or the stride would leave pieces out.
         """
-        size = min(window, self.max_length) - self.n_special
+        longest = min(window, self.max_length)
+        size = longest - self.n_special
         if size < 1:
             raise ValueError(
                 f"window = {window} leaves no room for text: {self.n_special} of its wordpieces are special ones. "
@@ -134,7 +137,7 @@ class PieceTokenizer:
             )
         if not 1 <= stride <= window:
             raise ValueError(f"stride = {stride} must lie between 1 and window = {window}, or text would be left out.")
-        return size, min(stride, size)
+        return size, min(max(1, stride * longest // window), size)
 
     def files(self) -> str:
         """The whole tokenizer as the text of a tokenizer.json."""

@@ -5,10 +5,10 @@ from typing import Any, Callable, Dict, Iterable, List, Sequence
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
+from ..tagging import UNPLACED
 from .matching import Entity, ExactMatch
 
 Scorer = Callable[..., Dict[str, Any]]
-UNPLACED = "unplaced"
 
 
 def make_ner_scorer() -> Scorer:

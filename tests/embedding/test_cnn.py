@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from spacy_crf_ner.embedding.cnn import ACTIVATIONS, TextCNN
+
+LENGTHS = [4, 0, 1, 7]
+BASE = {"n_in": 6, "width": 6, "kernel_sizes": [3], "filters": 8, "activation": "relu", "residual": True, "norm": "pre"}
+
+
+def build(**settings: object) -> TextCNN:
+    torch.manual_seed(0)
+    return TextCNN(**{**BASE, **settings}).eval()
+
+
+@pytest.mark.parametrize("kernel_sizes", [[1], [2], [3], [4], [2, 3, 5]])
+def test_documents_do_not_leak_into_each_other(kernel_sizes: list) -> None:
+    cnn = build(kernel_sizes=kernel_sizes)
+    vectors = torch.randn(sum(LENGTHS), 6)
+    together = cnn(vectors, LENGTHS)
+    alone = torch.cat([cnn(part, [len(part)]) for part in vectors.split(LENGTHS) if len(part)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "left", "right"), [(1, 0, 0), (2, 0, 1), (3, 1, 1), (4, 1, 2), (5, 2, 2)])
+def test_a_kernel_sees_as_many_tokens_as_it_says(size: int, left: int, right: int) -> None:
+    cnn = build(kernel_sizes=[size])
+    vectors = torch.randn(9, 6, requires_grad=True)
+    cnn(vectors, [9])[4].sum().backward()
+    seen = [i for i in range(9) if vectors.grad[i].abs().sum() > 0]
+    assert seen == list(range(4 - left, 4 + right + 1))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"kernel_sizes": [5]},
+        {"filters": 9},
+        {"residual": False},
+        {"norm": "post"},
+        {"norm": None},
+        *({"activation": name} for name in ACTIVATIONS if name != "relu"),
+    ],
+)
+def test_every_setting_has_an_effect(setting: dict) -> None:
+    vectors = torch.randn(12, 6)
+    changed = build(**setting)(vectors, LENGTHS)
+    assert changed.shape == (12, 6)
+    assert not torch.allclose(build()(vectors, LENGTHS), changed)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("kernel_sizes", [[3], []])
+def test_any_width_can_come_out(residual: bool, kernel_sizes: list) -> None:
+    cnn = build(width=10, residual=residual, kernel_sizes=kernel_sizes)
+    assert cnn(torch.randn(12, 6), LENGTHS).shape == (12, 10)
+
+
+def test_without_kernels_the_vectors_pass_as_they_are() -> None:
+    vectors = torch.randn(12, 6)
+    assert torch.equal(build(kernel_sizes=[], norm=None)(vectors, LENGTHS), vectors)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    cnn, vectors = build(), torch.randn(12, 6)
+    assert torch.equal(cnn(vectors, LENGTHS, 0.5), cnn(vectors, LENGTHS, 0.0))
+    cnn.train()
+    assert not torch.equal(cnn(vectors, LENGTHS, 0.5), cnn(vectors, LENGTHS, 0.0))

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+from hypothesis import given
+from hypothesis import strategies as st
+from spacy.tokens import Doc
+
+from spacy_crf_ner.embedding.encoder import load_tokenizer
+from spacy_crf_ner.embedding.pieces import PieceTokenizer, batch_pieces, cut_windows
+
+from ..conftest import write_encoder
+
+STRANGE = "Ibuprofen-induced  ulcer \n\n isn't naïve: 5\u2005mg 😀\u200b ok \t"
+
+
+@given(st.integers(0, 400), st.integers(1, 60), st.data())
+def test_windows_cover_everything_and_keep_each_piece_once(n: int, size: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(1, size))
+    windows = cut_windows(n, size, stride)
+    kept = [i for w in windows for i in range(w.keep_start, w.keep_end)]
+    assert kept == list(range(n))
+    for w in windows:
+        assert 0 <= w.start <= w.keep_start <= w.keep_end <= w.end <= n
+        assert w.end - w.start == min(size, n)
+
+
+@given(st.integers(1, 300))
+def test_kept_pieces_have_context_on_both_sides(n: int) -> None:
+    for w in cut_windows(n, 20, 12):
+        # the overlap is 8 pieces: half of it stands on each side of what is kept
+        assert w.keep_start == 0 or w.keep_start - w.start >= 4
+        assert w.keep_end == n or w.end - w.keep_end >= 4
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte-bpe", "sentencepiece"])
+def test_pieces_belong_to_the_tokens_whose_characters_they_cover(kind: str, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_encoder(tmp_path, kind))
+    nlp = spacy.blank("en")
+    words = Doc(nlp.vocab, words=["it", "is", "n't", "Lyon", "!"], spaces=[True, False, True, False, False])
+    for doc in [nlp(STRANGE), words, nlp(""), nlp("   ")]:
+        pieces = tokenizer([doc])[0]
+        encoding = tokenizer._backend.encode(doc.text, add_special_tokens=False)
+        assert pieces.ids.tolist() == encoding.ids
+        expected = [
+            [i for i, (a, b) in enumerate(encoding.offsets) if a < t.idx + len(t) and t.idx < b and a < b] for t in doc
+        ]
+        assert pieces.token_counts.tolist() == [len(e) for e in expected]
+        assert pieces.token_pieces.tolist() == [i for e in expected for i in e]
+
+
+def test_nothing_is_cut_or_filled_whatever_the_tokenizer_file_says(encoder: str) -> None:
+    # the file asks for truncation to 8 and padding to 16
+    tokenizer = load_tokenizer(encoder)
+    text = " ".join(["fever"] * 500)
+    doc = spacy.blank("en")(text)
+    assert len(tokenizer([doc])[0].ids) == 500
+    assert tokenizer.count([text, "fever", ""]) == [500, 1, 0]
+
+
+def test_micro_batches_hold_every_piece_once_within_the_budget(encoder: str) -> None:
+    tokenizer = load_tokenizer(encoder)
+    nlp = spacy.blank("en")
+    docs = [nlp(" ".join(["fever", "in", "Lyon"] * n)) for n in (1, 40, 0, 7, 100)]
+    batch = batch_pieces(tokenizer, docs, window=20, stride=12, budget=50)
+    kept = []
+    for ids, n_real, keep in batch.micro_batches:
+        assert ids.size <= 50
+        assert ids.shape[1] <= 20
+        for row, n, mask in zip(ids, n_real, keep):
+            assert row[0] == tokenizer.prefix[0]
+            assert row[n - 1] == tokenizer.suffix[0]
+            assert (row[n:] == tokenizer.pad_id).all()
+            assert not mask[n - 1 :].any()
+        kept.append(ids[keep])
+    everything = np.concatenate([tokenizer([doc])[0].ids for doc in docs])
+    assert np.concatenate(kept)[batch.restore].tolist() == everything.tolist()
+
+
+def test_windows_never_exceed_what_the_encoder_takes(encoder: str) -> None:
+    tokenizer = load_tokenizer(encoder)
+    assert tokenizer.max_length == 64
+    assert tokenizer.window(512, 384) == (62, 48)
+    assert tokenizer.window(32, 24) == (30, 24)
+    with pytest.raises(ValueError, match="window = 2 leaves no room"):
+        tokenizer.window(2, 1)
+    with pytest.raises(ValueError, match="stride"):
+        tokenizer.window(32, 33)
+
+
+def test_slow_tokenizers_are_refused_with_advice() -> None:
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        PieceTokenizer(Slow(), 512)
