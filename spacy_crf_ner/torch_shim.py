@@ -152,3 +152,14 @@ class TorchShim(PyTorchShim):
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state, _process=os.getpid())
+
+
+def hand_over(pipe: Any, sgd: Any, nlp: Any) -> None:
+    """Give an optimizer the gradients of a pipe; one that wants the names of parameters is told them first.
+
+    nlp: A weak reference to the pipeline, or None. With it other packages' pipes get names too.
+    """
+    if hasattr(sgd, "name_pipes"):
+        pipeline = nlp() if nlp is not None else None
+        sgd.name_pipes([*(pipeline.pipeline if pipeline is not None else []), (pipe.name, pipe)])
+    pipe.model.finish_update(sgd)

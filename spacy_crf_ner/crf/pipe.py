@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .. import tagging
 from ..tagging import TagSpan
+from ..torch_shim import hand_over
 from .confidence import ScoredSpan, buckets, decode, pad
 from .gold import gold_tags, is_annotated, space_mask, target_spans
 from .losses import MODES, Mode, distillation_losses, entity_ratio_loss, sequence_losses
@@ -377,10 +378,7 @@ class CRFEntityRecognizer(TrainablePipe):
         return losses
 
     def finish_update(self, sgd: Any) -> None:
-        if hasattr(sgd, "name_pipes"):
-            nlp = self._nlp() if self._nlp is not None else None
-            sgd.name_pipes([*(nlp.pipeline if nlp is not None else []), (self.name, self)])
-        self.model.finish_update(sgd)
+        hand_over(self, sgd, self._nlp)
 
     # Prediction
 
@@ -448,10 +446,7 @@ class CRFEntityRecognizer(TrainablePipe):
             if scores_key is not None and scores_key != output:
                 doc.spans[scores_key] = SpanGroup(doc, name=scores_key, attrs=attrs, spans=spans)
 
-    # Storage: cfg holds the labels, the model rebuilds itself from its own description
-
-    def to_disk(self, path: Any, *, exclude: Iterable[str] = tuple()) -> None:
-        super().to_disk(path, exclude=exclude)
+    # Storage: cfg holds the labels, and the model rebuilds itself from its own description
 
     def __reduce__(self) -> Any:
         return _unpickle, (type(self), self.vocab, self.model, self.name, self.cfg, self.scorer)

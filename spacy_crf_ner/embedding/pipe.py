@@ -1,13 +1,17 @@
 """The shared embedding: one transformer + CNN that several pipes listen to."""
 
+import weakref
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
 from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2Vec, Tok2VecListener
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
+from spacy.vocab import Vocab
 from thinc.api import Config, Model, set_dropout_rate
 from thinc.types import Floats2d
+
+from ..torch_shim import hand_over
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -24,7 +28,7 @@ def make_transformer_cnn(nlp: Language, name: str, model: Model[List[Doc], List[
 
     model (Model[List[Doc], List[Floats2d]]): `spacy_crf_ner.TransformerCNN.v1`, or any other embedding.
     """
-    return SharedEmbedding(nlp, model, name)
+    return SharedEmbedding(nlp.vocab, model, name, nlp)
 
 
 class SharedEmbedding(Tok2Vec):
@@ -35,14 +39,14 @@ class SharedEmbedding(Tok2Vec):
     the weights are to be updated, or when the next batch begins. `doc.tensor` is always set.
     """
 
-    def __init__(self, nlp: Language, model: Model, name: str = "transformer_cnn") -> None:
-        super().__init__(nlp.vocab, model, name)
-        self._nlp = nlp
+    def __init__(self, vocab: Vocab, model: Model, name: str = "transformer_cnn", nlp: Optional[Language] = None) -> None:
+        super().__init__(vocab, model, name)
+        self._nlp = weakref.ref(nlp) if nlp is not None else None
         self._backprop: Optional[Callable[[], None]] = None
         self._late_step: Any = None
 
     def predict(self, docs: Iterable[Doc]) -> List[Floats2d]:
-        self._settle(between_batches=False)
+        self._settle()
         return super().predict(list(docs))
 
     def update(
@@ -59,6 +63,7 @@ class SharedEmbedding(Tok2Vec):
         examples = list(examples)
         validate_examples(examples, "SharedEmbedding.update")
         self._settle()
+        self._late_step = None
         docs = [example.predicted for example in examples]
         set_dropout_rate(self.model, drop)
         vectors, to_model = self.model.begin_update(docs)
@@ -86,22 +91,20 @@ class SharedEmbedding(Tok2Vec):
             self._late_step = sgd
             return
         self._settle()
-        self._step(sgd)
+        hand_over(self, sgd, self._nlp)
 
-    def _step(self, sgd: Any) -> None:
-        if hasattr(sgd, "name_pipes"):
-            sgd.name_pipes(self._nlp)
-        self.model.finish_update(sgd)
-
-    def _settle(self, between_batches: bool = True) -> None:
+    def _settle(self) -> None:
         """Send down the gradients that came in, and take the step that is owed."""
+        if self._backprop is None:
+            return
         backprop, self._backprop = self._backprop, None
-        if backprop is not None:
-            backprop()
-            if self._late_step is not None:
-                self._step(self._late_step)
-        if backprop is not None or between_batches:
-            self._late_step = None
+        late_step, self._late_step = self._late_step, None
+        backprop()
+        for listener in self.listeners:
+            # what they held is used up: it would keep all activations alive
+            listener.receive(None, None, None)
+        if late_step is not None:
+            hand_over(self, late_step, self._nlp)
 
     def to_bytes(self, *, exclude: Iterable[str] = tuple()) -> bytes:
         self._settle()
@@ -110,3 +113,13 @@ class SharedEmbedding(Tok2Vec):
     def to_disk(self, path: Any, *, exclude: Iterable[str] = tuple()) -> None:
         self._settle()
         super().to_disk(path, exclude=exclude)
+
+    def __reduce__(self) -> Any:
+        self._settle()
+        return _unpickle, (type(self), self.vocab, self.model, self.name, self.listener_map)
+
+
+def _unpickle(cls: Any, vocab: Vocab, model: Model, name: str, listener_map: Dict[str, Any]) -> SharedEmbedding:
+    pipe = cls(vocab, model, name)
+    pipe.listener_map = listener_map
+    return pipe
