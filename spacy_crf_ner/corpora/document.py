@@ -143,9 +143,10 @@ def to_doc(
     make_doc (Callable): From text to an empty Doc: `nlp.make_doc`, or `nlp` itself.
     setter (SpanSetter): Where entities go. `doc.ents` takes the longest of those that overlap.
     report (Optional[Report]): Is brought up to date.
-    RETURNS (Doc): Tokens that an entity covers but does not fit are missing in `doc.ents`, and the entity is in
-        `doc.spans[group].attrs["unplaced"]` as (first character, last + 1, label): it is unknown to training,
-        and missed gold to the scorer.
+    RETURNS (Doc): An entity that begins or ends inside a token is widened to whole tokens. The parts of one that
+        cannot be placed (it is discontinuous) are missing values in `doc.ents`, and in
+        `doc.spans[group].attrs["unplaced"]` as (first character, last + 1, label): unknown to training, and
+        missed gold to the scorer.
     """
     doc = make_doc(document.text)
     if not document.annotated:
@@ -205,18 +206,21 @@ def _place(document: Document, entity: Entity, doc: Doc, is_space: np.ndarray) -
     if start >= end:
         document.report(entity, "only white space", f"{name} covers white space only.")
         return None
+    widened = span is None
     if span is None:
-        wider = doc.char_span(start, end, alignment_mode="expand")
-        tokens = wider.text if wider is not None else ""
-        document.report(
-            entity, "begins or ends inside a token", f'{name}, "{text}", does not fit the tokens "{tokens}".'
-        )
-        return None
+        span = doc.char_span(start, end, label=entity.label, alignment_mode="expand")
     trimmed = trim_spaces(span.start, span.end, is_space)
     if trimmed is None:
         document.report(entity, "only white space", f"{name} covers white space only.")
         return None
-    if (start, end) != (entity.start, entity.end):
+    if widened:
+        document.report(
+            entity,
+            "widened to whole tokens",
+            f'{name}, "{text}", begins or ends inside a token: it became "{doc[trimmed[0] : trimmed[1]].text}".',
+            lost=False,
+        )
+    elif (start, end) != (entity.start, entity.end):
         document.report(
             entity,
             "white space at the ends",

@@ -43,11 +43,11 @@ def annotate(nlp: Language) -> list:
 
 
 def wake(nlp: Language) -> None:
-    """The tagger's last layer begins at zero, where no gradient passes: give it values."""
-    output = nlp.get_pipe("tagger").model.get_ref("output_layer") if "tagger" in nlp.pipe_names else None
-    if output is not None:
-        layer = next(node for node in output.walk() if "W" in node.param_names)
-        layer.set_param("W", np.random.default_rng(3).normal(size=layer.get_param("W").shape).astype("f"))
+    """Last layers that begin at zero let no gradient pass: give them values."""
+    for name in {"tagger", "textcat"} & set(nlp.pipe_names):
+        for node in nlp.get_pipe(name).model.walk():
+            if "W" in node.param_names and not node.get_param("W").any():
+                node.set_param("W", np.random.default_rng(3).normal(size=node.get_param("W").shape).astype("f"))
 
 
 def embedding_gradient(nlp: Language, examples: list, exclude: Tuple[str, ...] = ()) -> torch.Tensor:

@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+from spacy.cli._util import app
+from spacy.tokens import DocBin
+from typer.testing import CliRunner
+
+import spacy_crf_ner.cli.app  # noqa: F401  (hangs the commands on spaCy's, as its entry point does)
+from spacy_crf_ner.corpora.split import split
+
+
+def run(*arguments: Any) -> Any:
+    """`python -m spacy crf-ner …`"""
+    return CliRunner().invoke(app, ["crf-ner", *map(str, arguments)])
+
+
+def said(result: Any) -> str:
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def notes(tmp_path: Path, demo_writer: Any) -> Path:
+    demo_writer(tmp_path / "notes", 12, 3)
+    return tmp_path / "notes"
+
+
+def read(path: Path) -> list:
+    return list(DocBin().from_disk(path).get_docs(spacy.blank("en").vocab))
+
+
+def test_convert_and_split(notes: Path, tmp_path: Path) -> None:
+    result = run("convert", notes, tmp_path / "all.spacy", "--report", tmp_path / "report.txt", "--strict")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "report.txt").read_text() == ""
+    docs = read(tmp_path / "all.spacy")
+    lines = [line for ann in notes.glob("*.ann") for line in ann.read_text().splitlines()]
+    assert sum(len(doc.spans["entities"]) for doc in docs) == len(lines)
+    assert f"{len(lines):,} entities annotated, {len(lines):,} kept" in said(result)
+    assert {doc.user_data["id"] for doc in docs} == {path.stem for path in notes.glob("*.txt")}
+    for _ in range(2):
+        result = run("split", tmp_path / "all.spacy", tmp_path / "parts", "--dev", 0.25, "--test", 0.25, "--seed", 5)
+        assert result.exit_code == 0, result.output
+    parts = {name: read(tmp_path / "parts" / f"{name}.spacy") for name in ("train", "dev", "test")}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 6, "dev": 3, "test": 3}
+    ids = [doc.user_data["id"] for part in parts.values() for doc in part]
+    assert sorted(ids) == sorted(doc.user_data["id"] for doc in docs)
+    manifest = json.loads((tmp_path / "parts" / "split.json").read_text())
+    assert [i for name in ("train", "dev", "test") for i in manifest["documents"][name]] == ids
+
+
+def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Fever today")
+    (folder / "a.ann").write_text("T1\tX 0 5\tFever\nT2\tX 6 99\tout\n")
+    result = run("convert", folder, tmp_path / "a.spacy", "--report", tmp_path / "r.txt")
+    assert result.exit_code == 0
+    assert "2 entities annotated, 1 kept" in said(result)
+    assert (tmp_path / "r.txt").read_text().startswith("c/a.ann:2: entity T2 covers characters 6-99")
+    strict = run("convert", folder, tmp_path / "b.spacy", "--strict")
+    assert strict.exit_code == 1
+    assert "1 entities were left out" in said(strict)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert", "{tmp}/none", "{tmp}/o.spacy"], "no such file or folder"),
+        (["convert", "{tmp}", "{tmp}/o.spacy"], "its format is not known"),
+        (["convert", "{notes}", "{tmp}/o.spacy", "--from", "word"], "--from word"),
+        (["convert", "{notes}", "{tmp}/o.spacy", "--to", "pdf"], "--to pdf"),
+        (["convert", "{notes}", "{tmp}/o.txt"], "must end in .spacy"),
+        (["convert", "{notes}", "{tmp}/o.spacy", "--lang", "qq"], "--lang qq"),
+        (["split", "{tmp}/none.spacy", "{tmp}/o"], "no such file"),
+        (["split", "{notes}/note_0000.txt", "{tmp}/o"], "not a .spacy file"),
+        (["init", "config", "{tmp}/o.cfg", "--template", "best"], "--template best"),
+        (["init", "config", "{tmp}/o.cfg", "--lang", "qq"], "--lang qq"),
+        (["init", "config", "{tmp}/o.cfg", "--encoder", "package:no_such/model"], "no installed Python package"),
+        (["init", "config", "{tmp}/o.cfg", "--template", "cnn_crf", "--encoder", "x"], "no pretrained encoder"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_message_and_no_file(arguments: list, message: str, notes: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    filled = [argument.format(tmp=empty, notes=notes) for argument in arguments]
+    result = run(*filled)
+    assert result.exit_code == 1, result.output
+    assert message in said(result)
+    assert "Traceback" not in result.output
+    assert not list(empty.iterdir())
+
+
+def test_nothing_is_written_when_reading_fails_half_way(notes: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (notes / "note_0009.txt").write_bytes(b"\xff\xfe")
+    result = run("convert", notes, tmp_path / "out" / "all.spacy")
+    assert result.exit_code == 1
+    assert "note_0009.txt: byte 0 is not UTF-8" in said(result)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_shares_are_kept_and_every_part_gets_something() -> None:
+    parts = split(range(10), {"train": 0.96, "dev": 0.02, "test": 0.02}, 0)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 8, "dev": 1, "test": 1}
+    assert sorted(i for part in parts.values() for i in part) == list(range(10))
+    assert split(range(5), {"train": 1.0, "dev": 0.0}, 0)["dev"] == []
+    with pytest.raises(ValueError, match="sum to 1"):
+        split(range(5), {"train": 0.5, "dev": 0.2}, 0)
+    with pytest.raises(ValueError, match="cannot be split"):
+        split(range(1), {"train": 0.5, "dev": 0.5}, 0)

@@ -1,0 +1,111 @@
+import random
+from collections import Counter
+
+import pytest
+import spacy
+from spacy.scorer import get_ner_prf
+from spacy.tokens import Doc, Span
+from spacy.training import Example
+
+from spacy_crf_ner.evaluation.matching import ExactMatch
+from spacy_crf_ner.evaluation.scorers import ner_score
+from spacy_crf_ner.tagging import UNPLACED
+
+NLP = spacy.blank("en")
+SETTINGS = {"labels": ["X", "Y"]}
+
+
+def example(gold: list, predicted: list, missing: tuple = (), n: int = 8) -> Example:
+    reference, doc = (Doc(NLP.vocab, words=[f"w{i}" for i in range(n)]) for _ in range(2))
+    outside = [reference[i : i + 1] for i in missing]
+    reference.set_ents([Span(reference, *g) for g in gold], missing=outside, default="outside")
+    doc.ents = [Span(doc, *p) for p in predicted]
+    return Example(doc, reference)
+
+
+def test_micro_macro_and_per_label_by_hand() -> None:
+    scores = ner_score(
+        [example([(0, 1, "X"), (2, 4, "X"), (5, 6, "Y")], [(0, 1, "X"), (2, 3, "X"), (5, 6, "X")])], **SETTINGS
+    )
+    assert scores["ents_p"] == scores["ents_r"] == scores["ents_f"] == pytest.approx(1 / 3)
+    assert scores["ents_per_type"]["X"] == pytest.approx({"p": 1 / 3, "r": 1 / 2, "f": 0.4})
+    assert scores["ents_per_type"]["Y"] == {"p": 0, "r": 0, "f": 0}
+    assert scores["ents_macro_f"] == pytest.approx(0.2)
+    assert scores["ents_macro_r"] == pytest.approx(0.25)
+
+
+def test_it_agrees_with_spacys_own_scorer_on_random_documents() -> None:
+    rng = random.Random(0)
+
+    def spans() -> list:
+        borders = sorted(rng.sample(range(9), 6))
+        return [(a, b, rng.choice("XY")) for a, b in zip(borders[::2], borders[1::2]) if rng.random() < 0.7]
+
+    examples = []
+    for _ in range(300):
+        gold = spans()
+        free = [i for i in range(8) if not any(a <= i < b for a, b, _ in gold)]
+        examples.append(example(gold, spans(), tuple(i for i in free if rng.random() < 0.2)))
+    ours, theirs = ner_score(examples, **SETTINGS), get_ner_prf(examples)
+    for key in ("ents_p", "ents_r", "ents_f"):
+        assert ours[key] == pytest.approx(theirs[key]), key
+    assert set(ours["ents_per_type"]) == set(theirs["ents_per_type"])
+    for label, scores in theirs["ents_per_type"].items():
+        assert ours["ents_per_type"][label] == pytest.approx(scores), label
+
+
+def test_other_tokens_make_no_difference() -> None:
+    reference = Doc(NLP.vocab, words=["New", "York", "City"], spaces=[False, True, False])
+    reference.ents = [Span(reference, 0, 2, "X"), Span(reference, 2, 3, "Y")]
+    predicted = Doc(NLP.vocab, words=["NewYork", "City"], spaces=[True, False])
+    predicted.ents = [Span(predicted, 0, 1, "X"), Span(predicted, 1, 2, "X")]
+    scores = ner_score([Example(predicted, reference)], **SETTINGS)
+    assert (scores["ents_p"], scores["ents_r"]) == (0.5, 0.5)
+
+
+def test_groups_may_overlap_and_unplaced_gold_is_missed() -> None:
+    reference, predicted = (Doc(NLP.vocab, words=list("abcd")) for _ in range(2))
+    reference.spans["g"] = [Span(reference, 0, 3, "X"), Span(reference, 1, 2, "Y"), Span(reference, 0, 3, "X")]
+    reference.spans["g"].attrs[UNPLACED] = [[6, 7, "Y"]]
+    predicted.spans["h"] = [Span(predicted, 0, 3, "X"), Span(predicted, 1, 2, "Y")]
+    scores = ner_score([Example(predicted, reference)], target_spans="g", output_spans="h", **SETTINGS)
+    assert scores["spans_h_p"] == 1.0
+    assert scores["spans_h_r"] == pytest.approx(2 / 3)
+    assert not any(key.startswith("ents") for key in scores)
+
+
+def test_documents_without_annotation_are_left_out() -> None:
+    bare = Example(NLP.make_doc("a b"), NLP.make_doc("a b"))
+    assert ner_score([bare], **SETTINGS)["ents_f"] is None
+    assert ner_score([bare], target_spans="g", output_spans="g", **SETTINGS)["spans_g_f"] is None
+    both = ner_score([bare, example([(0, 1, "X")], [(0, 1, "X")])], **SETTINGS)
+    assert both["ents_f"] == 1.0
+
+
+def test_empty_cases() -> None:
+    assert ner_score([example([], [])], **SETTINGS)["ents_f"] == 0.0
+    assert ner_score([example([], [(0, 1, "X")])], **SETTINGS)["ents_p"] == 0.0
+    assert ner_score([example([(0, 1, "X")], [])], **SETTINGS)["ents_r"] == 0.0
+
+
+def test_white_space_at_the_ends_of_gold_does_not_count() -> None:
+    reference, predicted = (Doc(NLP.vocab, words=["\n", "a", " "]) for _ in range(2))
+    reference.spans["g"] = [Span(reference, 0, 3, "X")]
+    predicted.spans["g"] = [Span(predicted, 1, 2, "X")]
+    assert ner_score([Example(predicted, reference)], target_spans="g", output_spans="g", **SETTINGS)["spans_g_f"] == 1
+
+
+def test_counts_against_multisets() -> None:
+    rng = random.Random(1)
+    matches, correct, n_gold, n_predicted = ExactMatch(), Counter(), Counter(), Counter()
+    for _ in range(500):
+        gold, predicted = ({(rng.choice("XYZ"), rng.randint(0, 3), rng.randint(4, 6)) for _ in range(4)} for _ in range(2))
+        matches.add(gold, predicted)
+        for entity in gold:
+            n_gold[entity[0]] += 1
+            correct[entity[0]] += entity in predicted
+        for entity in predicted:
+            n_predicted[entity[0]] += 1
+    for label, counts in matches.per_label.items():
+        assert (counts.correct, counts.gold, counts.predicted) == (correct[label], n_gold[label], n_predicted[label])
+    assert matches.micro.f1 == pytest.approx(2 * correct.total() / (n_gold.total() + n_predicted.total()))

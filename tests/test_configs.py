@@ -1,0 +1,117 @@
+"""The configs in configs/ and the command that writes them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import spacy
+from spacy import util
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train as train_loop
+from thinc.api import Config
+
+from spacy_crf_ner.cli.init_config import NAMES, make_config
+
+from .conftest import ROOT, found
+
+
+def spacy_command(*arguments: Any) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "spacy", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, demo_writer: Any) -> Path:
+    """A demo corpus of 30 notes: brat in notes/, and train.spacy, dev.spacy; vectors in vectors/."""
+    folder = tmp_path_factory.mktemp("data")
+    demo_writer(folder / "notes", 30, 1)
+    assert spacy_command("crf-ner", "convert", folder / "notes", folder / "all.spacy").returncode == 0
+    split = spacy_command("crf-ner", "split", folder / "all.spacy", folder, "--test", "0.1")
+    assert split.returncode == 0, split.stdout
+    nlp = spacy.blank("en")
+    for word in ("fever", "knee", "left", "mg"):
+        nlp.vocab.set_vector(word, np.random.default_rng(0).normal(size=8).astype("f"))
+    nlp.to_disk(folder / "vectors")
+    return folder
+
+
+def paths(data: Path, encoder: str, name: str) -> dict:
+    overrides = {"paths.train": str(data / "train.spacy"), "paths.dev": str(data / "dev.spacy")}
+    if name != "cnn_crf":
+        overrides["paths.encoder"] = encoder
+    if name == "stacked":
+        overrides["paths.vectors"] = str(data / "vectors")
+    return overrides
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_are_what_the_command_writes(name: str) -> None:
+    written = make_config("en", None, None, None, name).to_str()
+    assert (ROOT / "configs" / f"{name}.cfg").read_text() == written + "\n", "run: make configs"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_trains_saves_and_loads(name: str, data: Path, encoder: str, tmp_path: Path) -> None:
+    steps = {"training.max_steps": 6, "training.eval_frequency": 3, "training.optimizer.warmup_steps": 2}
+    config = util.load_config(ROOT / "configs" / f"{name}.cfg", overrides={**paths(data, encoder, name), **steps})
+    nlp = init_nlp(config)
+    out = open(os.devnull, "w")
+    nlp, path = train_loop(nlp, tmp_path, use_gpu=-1, stdout=out, stderr=out)
+    out.close()
+    again = spacy.load(path)
+    text = "Severe fever and pain in the left knee, treated with 20 mg of ramipril."
+    assert found(nlp(text)) == found(again(text))
+    assert again.meta["performance"]["ents_f"] is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_spacys_own_commands_accept_the_configs(name: str, data: Path, encoder: str, tmp_path: Path) -> None:
+    config = ROOT / "configs" / f"{name}.cfg"
+    overrides = [part for key, value in paths(data, encoder, name).items() for part in (f"--{key}", value)]
+    filled = tmp_path / "filled.cfg"
+    assert spacy_command("init", "fill-config", config, filled).returncode == 0
+    assert Config().from_disk(filled) == Config().from_disk(config)
+    for command in (
+        ["debug", "config", config, *overrides],
+        ["debug", "diff-config", config],
+        ["init", "labels", config, tmp_path / "labels", *overrides],
+    ):
+        result = spacy_command(*command)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert "PROBLEM" in (tmp_path / "labels" / "crf_ner.json").read_text()
+    if name != "stacked":  # debug model has no vectors to give it
+        model = spacy_command("debug", "model", config, "crf_ner", "-P0", "-P3", *overrides)
+        assert model.returncode == 0, model.stdout + model.stderr
+
+
+def test_init_config_from_brat_folders_trains_from_them(data: Path, encoder: str, tmp_path: Path) -> None:
+    result = spacy_command(
+        "crf-ner", "init", "config", tmp_path / "fr.cfg", "--lang", "fr", "--encoder", encoder,
+        "--train", data / "notes", "--dev", data / "notes",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    config = util.load_config(tmp_path / "fr.cfg")
+    assert config["nlp"]["lang"] == "fr"
+    assert config["corpora"]["train"]["@readers"] == "spacy_crf_ner.Standoff.v1"
+    nlp = init_nlp(util.load_config(tmp_path / "fr.cfg", overrides={"training.max_steps": 100}))
+    assert "PROBLEM" in nlp.get_pipe("crf_ner").labels
+
+
+def test_init_config_writes_to_standard_output() -> None:
+    result = spacy_command("crf-ner", "init", "config", "--lang", "de")
+    config = Config().from_str(result.stdout, interpolate=False)
+    assert config["nlp"]["lang"] == "de"
+
+
+def test_labels_from_a_file(data: Path, encoder: str, tmp_path: Path) -> None:
+    (tmp_path / "crf_ner.json").write_text('["PROBLEM", "DRUG"]')
+    labels = {"@readers": "spacy.read_labels.v1", "path": str(tmp_path / "crf_ner.json")}
+    config = util.load_config(ROOT / "configs" / "transformer_cnn_crf.cfg", overrides=paths(data, encoder, ""))
+    config["initialize"]["components"]["crf_ner"] = {"labels": labels}
+    assert init_nlp(config).get_pipe("crf_ner").labels == ("PROBLEM", "DRUG")
