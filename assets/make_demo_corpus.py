@@ -191,7 +191,7 @@ class Writer:
 
     def note(self, n_sentences: int) -> Piece:
         """A whole note: a heading, paragraphs of a few sentences, now and then a list of values."""
-        parts: List["str | Piece"] = [
+        parts: List[str | Piece] = [
             f"{self.random.choice(['CLINIC LETTER', 'DISCHARGE NOTE', 'WARD NOTE', 'Referral'])}\n\n"
         ]
         for i in range(n_sentences):

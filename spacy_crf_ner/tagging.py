@@ -110,7 +110,7 @@ def spans_to_tags(
     return tags, left_out
 
 
-def tags_to_spans(tags: Sequence[int]) -> List[TagSpan]:
+def tags_to_spans(tags: Iterable[int]) -> List[TagSpan]:
     """Spans of a legal BILUO sequence, in order of their start.
 
     RAISES (ValueError): The sequence is not legal.

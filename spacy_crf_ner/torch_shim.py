@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import srsly
 import torch
@@ -152,6 +152,22 @@ class TorchShim(PyTorchShim):
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state, _process=os.getpid())
+
+
+def to_xp(tensor: Optional[torch.Tensor]) -> Any:
+    """A NumPy or CuPy array over a tensor's own memory."""
+    assert tensor is not None
+    return torch2xp(tensor)
+
+
+def to_torch(array: Any, requires_grad: bool = False) -> torch.Tensor:
+    """A tensor over an array's own memory."""
+    return xp2torch(array, requires_grad=requires_grad)
+
+
+def split_rows(ops: Any, rows: Any, lengths: List[int]) -> Any:
+    """An array over all documents as a list of arrays, one a document."""
+    return ops.unflatten(rows, lengths)
 
 
 def hand_over(pipe: Any, sgd: Any, nlp: Any) -> None:

@@ -76,7 +76,9 @@ def test_a_wheel_has_everything(tmp_path: Path, encoder: str) -> None:
     subprocess.run(build, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     target = tmp_path / "site"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", target, wheel], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", target, wheel], check=True
+    )
     code = "\n".join(
         [
             "import spacy_crf_ner, spacy",

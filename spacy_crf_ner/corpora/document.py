@@ -126,7 +126,9 @@ def check_setter(setter: SpanSetter) -> Dict[str, Union[bool, Sequence[str]]]:
 
     RAISES (ValueError): No place is given.
     """
-    places = dict(setter) if isinstance(setter, Mapping) else {name: True for name in setter}
+    places: Dict[str, Union[bool, Sequence[str]]] = (
+        dict(setter) if isinstance(setter, Mapping) else dict.fromkeys(setter, True)
+    )
     if not places:
         raise ValueError('span_setter is empty: name "ents", a span group, or both.')
     return places
@@ -202,14 +204,14 @@ def _place(document: Document, entity: Entity, doc: Doc, is_space: np.ndarray) -
     text = document.text[entity.start : entity.end]
     start = entity.start + len(text) - len(text.lstrip())
     end = entity.end - len(text) + len(text.rstrip())
-    span = doc.char_span(start, end, label=entity.label) if start < end else None
     if start >= end:
         document.report(entity, "only white space", f"{name} covers white space only.")
         return None
+    span = doc.char_span(start, end)
     widened = span is None
     if span is None:
-        span = doc.char_span(start, end, label=entity.label, alignment_mode="expand")
-    trimmed = trim_spaces(span.start, span.end, is_space)
+        span = doc.char_span(start, end, alignment_mode="expand")
+    trimmed = trim_spaces(span.start, span.end, is_space) if span is not None else None
     if trimmed is None:
         document.report(entity, "only white space", f"{name} covers white space only.")
         return None

@@ -158,15 +158,15 @@ def _attach(document: Document, entities: Dict[str, Entity], pointers: List[Tupl
             triggers[name] = body.split(" ")[0].rpartition(":")[2]
     for number, line in pointers:
         fields = line.split("\t")
-        body = fields[1].split(" ") if len(fields) > 1 else []
-        if len(body) < 2 and line[0] != "E":
+        words = fields[1].split(" ") if len(fields) > 1 else []
+        if len(words) < 2 and line[0] != "E":
             document.problems.append(
                 Problem(f"{document.source}:{number}", "malformed line", f'"{line[:60]}" has too few fields.', False)
             )
             continue
-        entity = entities.get(triggers.get(body[1], body[1])) if len(body) > 1 else None
+        entity = entities.get(triggers.get(words[1], words[1])) if len(words) > 1 else None
         if line[0] in "AM" and entity is not None:
-            entity.attributes[body[0]] = " ".join(body[2:]) if len(body) > 2 else True
+            entity.attributes[words[0]] = " ".join(words[2:]) if len(words) > 2 else True
         elif line[0] == "#" and entity is not None:
             entity.notes.append(fields[2] if len(fields) > 2 else "")
         document.other[OTHER_KINDS[line[0]]] += 1

@@ -4,12 +4,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from spacy.tokens import Doc
-from thinc.api import ArgsKwargs, Model, chain, torch2xp, with_array, xp2torch
+from thinc.api import ArgsKwargs, Model, chain, with_array
 from thinc.types import Floats2d
 from torch import Tensor, nn
 
 from .. import tagging
-from ..torch_shim import TorchShim
+from ..torch_shim import TorchShim, to_torch, to_xp
 from .chain import LinearChainCRF, PerLabelChains
 from .recursions import Chain
 
@@ -108,7 +108,7 @@ def head_init(model: Model, X: Optional[Floats2d] = None, Y: Optional[Floats2d] 
 
 def _build(head: Model) -> TaggerHead:
     shim: TorchShim = head.shims[0]  # type: ignore[assignment]
-    module = shim.build(
+    module: Any = shim.build(
         {
             "n_labels": len(head.attrs["labels"]),
             "width": head.get_dim("nI"),
@@ -116,20 +116,20 @@ def _build(head: Model) -> TaggerHead:
             "learn_transitions": head.attrs["learn_transitions"],
         }
     )
-    head.set_dim("nO", module.linear.out_features, force=True)
-    return module  # type: ignore[return-value]
+    head.set_dim("nO", module.n_tags * module.n_chains, force=True)
+    return module
 
 
 def head_forward(model: Model, vectors: Floats2d, is_train: bool) -> Tuple[Floats2d, Callable]:
     shim: TorchShim = model.shims[0]  # type: ignore[assignment]
-    inputs = xp2torch(vectors, requires_grad=is_train)
+    inputs = to_torch(vectors, requires_grad=is_train)
     emissions, to_module = shim(ArgsKwargs((inputs,), {}), is_train)
 
     def backprop(d_emissions: Floats2d) -> Floats2d:
-        to_module(xp2torch(d_emissions))
-        return torch2xp(inputs.grad)
+        to_module(to_torch(d_emissions))
+        return to_xp(inputs.grad)
 
-    return torch2xp(emissions), backprop
+    return to_xp(emissions), backprop
 
 
 def head_module(model: Tagger) -> TaggerHead:

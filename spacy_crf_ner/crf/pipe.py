@@ -13,13 +13,13 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.util import logger
 from spacy.vocab import Vocab
-from thinc.api import Config, Model, set_dropout_rate, torch2xp, xp2torch
+from thinc.api import Config, Model, set_dropout_rate
 from thinc.types import Floats2d
 from torch import Tensor
 
 from .. import tagging
 from ..tagging import TagSpan
-from ..torch_shim import hand_over
+from ..torch_shim import hand_over, to_torch, to_xp
 from .confidence import ScoredSpan, buckets, decode, pad
 from .gold import gold_tags, is_annotated, space_mask, target_spans
 from .losses import MODES, Mode, distillation_losses, entity_ratio_loss, sequence_losses
@@ -317,7 +317,7 @@ class CRFEntityRecognizer(TrainablePipe):
     ) -> Tuple[float, Emissions]:
         module = head_module(self.model)
         cfg = self.cfg
-        leaves = [xp2torch(e, requires_grad=True) for e in emissions]
+        leaves = [to_torch(e, requires_grad=True) for e in emissions]
         taught = [i for i, gold in enumerate(golds) if gold is not None]
         if not taught:
             return 0.0, [self.model.ops.xp.zeros_like(e) for e in emissions]
@@ -336,7 +336,7 @@ class CRFEntityRecognizer(TrainablePipe):
             loss = loss + cfg["entity_ratio_weight"] * penalty
         loss.backward()
         gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-        return float(loss.detach()), [torch2xp(gradient) for gradient in gradients]
+        return float(loss.detach()), [to_xp(gradient) for gradient in gradients]
 
     def rehearse(
         self,
@@ -358,9 +358,9 @@ class CRFEntityRecognizer(TrainablePipe):
         set_dropout_rate(self.model, drop)
         emissions, backprop = self.model.begin_update(docs)
         module, before = head_module(self.model), head_module(self._rehearsal_model)
-        leaves = [xp2torch(e, requires_grad=True) for e in emissions]
+        leaves = [to_torch(e, requires_grad=True) for e in emissions]
         padded, lengths = pad(leaves)
-        teacher, _ = pad([xp2torch(e) for e in self._rehearsal_model.predict(docs)])
+        teacher, _ = pad([to_torch(e) for e in self._rehearsal_model.predict(docs)])
         then = self._rehearsal_model.get_ref("head").attrs["labels"]
         shared = [label for label in self.labels if label in then]
         if not shared:
@@ -371,7 +371,7 @@ class CRFEntityRecognizer(TrainablePipe):
         losses_ = distillation_losses(*student, *tutor, lengths)
         loss = losses_.sum() / lengths.sum()
         loss.backward()
-        backprop([torch2xp(leaf.grad) for leaf in leaves])
+        backprop([to_xp(leaf.grad) for leaf in leaves])
         if sgd not in (None, False):
             self.finish_update(sgd)
         losses[self.name] += float(loss.detach())
@@ -392,7 +392,7 @@ class CRFEntityRecognizer(TrainablePipe):
         emissions = self.model.predict([docs[i] for i in solid])
         module = head_module(self.model)
         for bucket in buckets([len(docs[i]) for i in solid]):
-            padded, lengths = pad([xp2torch(emissions[b]) for b in bucket])
+            padded, lengths = pad([to_torch(emissions[b]) for b in bucket])
             members = [docs[solid[b]] for b in bucket]
             decoded = decode(
                 module.crf,

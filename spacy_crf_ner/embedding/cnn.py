@@ -1,11 +1,16 @@
 """A convolution over the tokens of each document."""
 
-from typing import List, Literal, Optional, Sequence
+from typing import Callable, Dict, List, Literal, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = {"relu": nn.functional.relu, "gelu": nn.functional.gelu, "silu": nn.functional.silu, "tanh": torch.tanh}
+ACTIVATIONS: Dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": nn.functional.relu,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+    "tanh": torch.tanh,
+}
 
 Norm = Optional[Literal["pre", "post"]]
 
@@ -35,6 +40,7 @@ class TextCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation
+        self.kernel_sizes = list(kernel_sizes)
         self.convolutions = nn.ModuleList(nn.Conv1d(n_in, filters, size) for size in kernel_sizes)
         self.project = nn.Linear(filters * len(kernel_sizes), width) if kernel_sizes else None
         needs_bridge = residual or not kernel_sizes
@@ -53,18 +59,19 @@ class TextCNN(nn.Module):
         RETURNS (Tensor): (tokens, width).
         """
         seen = self.normalize(vectors) if self.norm == "pre" else vectors
-        out = self.bridge(vectors) if self.bridge is not None else 0.0
+        parts = [] if self.bridge is None else [self.bridge(vectors)]
         if self.project is not None:
             hidden = ACTIVATIONS[self.activation](self._convolve(seen, lengths))
-            out = out + self.project(nn.functional.dropout(hidden, dropout, self.training))
+            parts.append(self.project(nn.functional.dropout(hidden, dropout, self.training)))
+        out = torch.stack(parts).sum(0)
         return self.normalize(out) if self.norm == "post" else out
 
     def _convolve(self, vectors: Tensor, lengths: List[int]) -> Tensor:
         """All convolutions over one long row in which zeros keep the documents apart, (tokens, channels)."""
-        gap = max(conv.kernel_size[0] for conv in self.convolutions) - 1
+        gap = max(self.kernel_sizes) - 1
         document = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(vectors.device)
         place = torch.arange(len(vectors), device=vectors.device) + gap * (document + 1)
         row = vectors.new_zeros(len(vectors) + gap * (len(lengths) + 1), vectors.shape[1])
         row = row.index_copy(0, place, vectors).T[None]  # (1, n_in, places)
-        outputs = [conv(row)[0].T[place - (conv.kernel_size[0] - 1) // 2] for conv in self.convolutions]
+        outputs = [conv(row)[0].T[place - (size - 1) // 2] for conv, size in zip(self.convolutions, self.kernel_sizes)]
         return torch.cat(outputs, 1)

@@ -71,7 +71,7 @@ def load_tokenizer(encoder: str) -> PieceTokenizer:
     return PieceTokenizer(tokenizer, _max_length(config, tokenizer))
 
 
-def load_pretrained(encoder: str) -> Tuple[nn.Module, PieceTokenizer, Dict[str, Any]]:
+def load_pretrained(encoder: str) -> Tuple[Any, PieceTokenizer, Dict[str, Any]]:
     """Fetch an encoder with its weights.
 
     RETURNS: The encoder in float32, its tokenizer, and the description from which `rebuild` makes both again.
@@ -101,7 +101,7 @@ def load_pretrained(encoder: str) -> Tuple[nn.Module, PieceTokenizer, Dict[str, 
     return _without_pooler(found.transformer.float()), tokenizer, description
 
 
-def rebuild(description: Dict[str, Any]) -> Tuple[nn.Module, PieceTokenizer]:
+def rebuild(description: Dict[str, Any]) -> Tuple[Any, PieceTokenizer]:
     """Make encoder and tokenizer from their description, without any file or network; weights are random."""
     from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
@@ -115,10 +115,10 @@ def rebuild(description: Dict[str, Any]) -> Tuple[nn.Module, PieceTokenizer]:
     return encoder, PieceTokenizer(fast, description["max_length"])
 
 
-def _without_pooler(encoder: nn.Module) -> nn.Module:
+def _without_pooler(encoder: Any) -> Any:
     """Drop the layer that makes one vector a text: it is not used, and would be trained on nothing."""
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # type: ignore[assignment]
+        encoder.pooler = None
     return encoder
 
 
@@ -150,7 +150,7 @@ class TransformerCNNModule(nn.Module):
     cnn (Dict[str, Any]): Settings of TextCNN but for its widths.
     """
 
-    def __init__(self, encoder: nn.Module, tokenizer: PieceTokenizer, width: int, cnn: Dict[str, Any]) -> None:
+    def __init__(self, encoder: Any, tokenizer: PieceTokenizer, width: int, cnn: Dict[str, Any]) -> None:
         super().__init__()
         self.encoder = encoder
         self.tokenizer = tokenizer

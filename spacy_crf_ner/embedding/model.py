@@ -3,10 +3,10 @@
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from spacy.tokens import Doc
-from thinc.api import ArgsKwargs, Model, torch2xp, xp2torch
+from thinc.api import ArgsKwargs, Model
 from thinc.types import Floats2d
 
-from ..torch_shim import TorchShim
+from ..torch_shim import TorchShim, split_rows, to_torch, to_xp
 from .cnn import ACTIVATIONS, Norm
 from .encoder import TransformerCNNModule, load_pretrained, rebuild
 from .pieces import batch_pieces
@@ -112,7 +112,7 @@ def forward(model: Embedding, docs: List[Doc], is_train: bool) -> Tuple[List[Flo
     tokens, to_module = shim(ArgsKwargs((batch, dropout), {}), is_train)
 
     def backprop(d_vectors: List[Floats2d]) -> List[Doc]:
-        to_module(xp2torch(model.ops.flatten(d_vectors), device=tokens.device))
+        to_module(to_torch(model.ops.flatten(d_vectors)))
         return docs
 
-    return model.ops.unflatten(torch2xp(tokens), batch.doc_lengths), backprop
+    return split_rows(model.ops, to_xp(tokens), batch.doc_lengths), backprop

@@ -39,7 +39,9 @@ class SharedEmbedding(Tok2Vec):
     the weights are to be updated, or when the next batch begins. `doc.tensor` is always set.
     """
 
-    def __init__(self, vocab: Vocab, model: Model, name: str = "transformer_cnn", nlp: Optional[Language] = None) -> None:
+    def __init__(
+        self, vocab: Vocab, model: Model, name: str = "transformer_cnn", nlp: Optional[Language] = None
+    ) -> None:
         super().__init__(vocab, model, name)
         self._nlp = weakref.ref(nlp) if nlp is not None else None
         self._backprop: Optional[Callable[[], None]] = None
@@ -75,7 +77,7 @@ class SharedEmbedding(Tok2Vec):
                 self._backprop = lambda: to_model(total)
             for i, d_vector in enumerate(d_vectors):
                 total[i] += d_vector
-                losses[self.name] += float((d_vector**2).sum())
+                losses[self.name] += float(self.model.ops.xp.square(d_vector).sum())
             return [self.model.ops.xp.zeros_like(v) for v in vectors]
 
         batch_id = Tok2VecListener.get_batch_id(docs)
@@ -102,15 +104,15 @@ class SharedEmbedding(Tok2Vec):
         backprop()
         for listener in self.listeners:
             # what they held is used up: it would keep all activations alive
-            listener.receive(None, None, None)
+            listener.receive(None, None, None)  # type: ignore[arg-type]
         if late_step is not None:
             hand_over(self, late_step, self._nlp)
 
-    def to_bytes(self, *, exclude: Iterable[str] = tuple()) -> bytes:
+    def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
         self._settle()
         return super().to_bytes(exclude=exclude)
 
-    def to_disk(self, path: Any, *, exclude: Iterable[str] = tuple()) -> None:
+    def to_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> None:
         self._settle()
         super().to_disk(path, exclude=exclude)
 

@@ -4,11 +4,11 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from spacy.tokens import Doc
-from thinc.api import ArgsKwargs, Model, torch2xp, xp2torch
+from thinc.api import ArgsKwargs, Model
 from thinc.types import Floats2d
 from torch import Tensor, nn
 
-from ..torch_shim import TorchShim
+from ..torch_shim import TorchShim, split_rows, to_torch, to_xp
 from .model import Embedding
 
 
@@ -94,11 +94,11 @@ def forward(model: Embedding, docs: List[Doc], is_train: bool) -> Tuple[List[Flo
         return stacked, split
     lengths = [len(doc) for doc in docs]
     dropout = model.attrs["dropout_rate"] if is_train else 0.0
-    inputs = xp2torch(model.ops.flatten(stacked), requires_grad=is_train)
+    inputs = to_torch(model.ops.flatten(stacked), requires_grad=is_train)
     hidden, to_module = model.shims[0](ArgsKwargs((inputs, lengths, dropout), {}), is_train)
 
     def backprop(d_vectors: List[Floats2d]) -> List[Doc]:
-        to_module(xp2torch(model.ops.flatten(d_vectors)))
-        return split(model.ops.unflatten(torch2xp(inputs.grad), lengths))
+        to_module(to_torch(model.ops.flatten(d_vectors)))
+        return split(split_rows(model.ops, to_xp(inputs.grad), lengths))
 
-    return model.ops.unflatten(torch2xp(hidden), lengths), backprop
+    return split_rows(model.ops, to_xp(hidden), lengths), backprop

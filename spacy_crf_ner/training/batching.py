@@ -3,7 +3,7 @@
 import random
 from typing import Any, Callable, Iterable, Iterator, List, Literal, NamedTuple, Optional, Union
 
-from spacy.strings import hash_string
+from spacy.strings import hash_string  # type: ignore[attr-defined]
 from spacy.tokens import Doc
 from spacy.training import Example
 

@@ -1,7 +1,7 @@
 """One fused AdamW step over the parameters of all pipes."""
 
 import fnmatch
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Union
 
 import torch
 from spacy.util import logger

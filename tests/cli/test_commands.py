@@ -82,7 +82,9 @@ def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
         (["init", "config", "{tmp}/o.cfg", "--template", "cnn_crf", "--encoder", "x"], "no pretrained encoder"),
     ],
 )
-def test_bad_input_ends_in_one_clear_message_and_no_file(arguments: list, message: str, notes: Path, tmp_path: Path) -> None:
+def test_bad_input_ends_in_one_clear_message_and_no_file(
+    arguments: list, message: str, notes: Path, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     filled = [argument.format(tmp=empty, notes=notes) for argument in arguments]

@@ -26,7 +26,9 @@ def problems(folder: Path) -> List[str]:
     report = Report()
     for document in read_standoff(folder):
         to_doc(document, NLP.make_doc, report=report)
-    assert report.annotated == report.kept + report.lost + sum(p.kind == "the same entity twice" for p in report.problems)
+    assert report.annotated == report.kept + report.lost + sum(
+        p.kind == "the same entity twice" for p in report.problems
+    )
     return [str(problem) for problem in report.problems]
 
 

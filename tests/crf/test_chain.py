@@ -27,7 +27,10 @@ def test_without_constraints_it_is_pytorch_crf() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     assert theirs.decode(emissions, mask) == ours.decode(emissions, mask)
     torch.testing.assert_close(
-        theirs(emissions, tags, mask, reduction="none"), ours(emissions, tags, mask, reduction="none"), rtol=1e-4, atol=1e-4
+        theirs(emissions, tags, mask, reduction="none"),
+        ours(emissions, tags, mask, reduction="none"),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 

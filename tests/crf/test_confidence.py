@@ -26,7 +26,9 @@ def setting() -> tuple:
     return emissions, possible
 
 
-def span_probabilities(crf: LinearChainCRF, emissions: torch.Tensor, possible: torch.Tensor, temperature: float) -> dict:
+def span_probabilities(
+    crf: LinearChainCRF, emissions: torch.Tensor, possible: torch.Tensor, temperature: float
+) -> dict:
     """P(span) of every span that has any, by enumeration."""
     chain = crf.scores(1)
     chain = type(chain)(*(part / temperature for part in chain))

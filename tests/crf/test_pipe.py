@@ -54,7 +54,7 @@ def test_overlapping_entities_of_different_labels(encoder: str) -> None:
         knee = [t.i for t in example.reference if t.text == "knee"]
         for i in knee:
             example.reference.spans["all"].append(Span(example.reference, i - 1, i + 1, label="PART"))
-    train(nlp, examples, steps=60)
+    train(nlp, examples, steps=100)
     assert head_module(nlp.get_pipe("crf_ner").model).crf.transitions.shape == (4, 5, 5)
     doc = nlp("Pain in the left knee since Monday .")
     assert sorted((s.start, s.end, s.label_) for s in doc.spans["found"]) == [(0, 5, "PROBLEM"), (3, 5, "PART")]
@@ -95,7 +95,10 @@ def test_documents_without_gold_teach_nothing(encoder: str) -> None:
     examples = make_examples(nlp)
     nlp.initialize(lambda: examples)
     before = nlp.get_pipe("crf_ner").model.to_bytes()
-    bare = [Example(nlp.make_doc("Fever in Lyon"), nlp.make_doc("Fever in Lyon")), Example(nlp.make_doc(""), nlp.make_doc(""))]
+    bare = [
+        Example(nlp.make_doc("Fever in Lyon"), nlp.make_doc("Fever in Lyon")),
+        Example(nlp.make_doc(""), nlp.make_doc("")),
+    ]
     losses = nlp.update(bare, sgd=make_adamw())
     assert losses == {"crf_ner": 0.0}
     pipe = nlp.get_pipe("crf_ner")
@@ -125,7 +128,9 @@ def test_partial_modes_do_not_punish_what_is_not_marked(encoder: str) -> None:
     outside = []
     for doc, row in zip([example.x for example in examples], emissions):
         possible = pipe._possible([doc], clamp=False)
-        scores = head_module(pipe.model).crf.forward_backward(torch.tensor(row)[None], torch.tensor([len(doc)]), possible)
+        scores = head_module(pipe.model).crf.forward_backward(
+            torch.tensor(row)[None], torch.tensor([len(doc)]), possible
+        )
         outside += scores.log_marginals()[0, :, 0].exp().tolist()
     penalty = 2.0 * abs(1 - sum(outside) / len(outside) - 0.9)
     assert losses["expected_entity_ratio"] == pytest.approx(losses["marginal"] + penalty, rel=1e-3)

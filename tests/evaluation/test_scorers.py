@@ -99,7 +99,9 @@ def test_counts_against_multisets() -> None:
     rng = random.Random(1)
     matches, correct, n_gold, n_predicted = ExactMatch(), Counter(), Counter(), Counter()
     for _ in range(500):
-        gold, predicted = ({(rng.choice("XYZ"), rng.randint(0, 3), rng.randint(4, 6)) for _ in range(4)} for _ in range(2))
+        gold, predicted = (
+            {(rng.choice("XYZ"), rng.randint(0, 3), rng.randint(4, 6)) for _ in range(4)} for _ in range(2)
+        )
         matches.add(gold, predicted)
         for entity in gold:
             n_gold[entity[0]] += 1

