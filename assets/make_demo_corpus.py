@@ -26,6 +26,21 @@ PROBLEMS = ["fever", "cough", "nausea", "vomiting", "dizziness", "fatigue", "ana
             "pneumonia", "sepsis", "diarrhoea", "constipation", "insomnia", "jaundice", "palpitations", "syncope",
             "type 2 diabetes", "atrial fibrillation", "iron deficiency", "night sweats", "weight loss", "migraine",
             "acute kidney injury", "deep vein thrombosis", "hypothyroidism", "urinary retention", "gout", "delirium"]  # fmt: skip
+RARE_PROBLEMS = ["hidradenitis", "sarcoidosis", "tinnitus", "vertigo", "epistaxis", "hirsutism", "rosacea", "scurvy",
+                 "kyphosis", "bunions", "hiccups", "restless legs", "cold sores", "sciatica", "cataract", "glaucoma",
+                 "hay fever", "eczema", "psoriasis", "shingles", "mumps", "croup", "whooping cough", "cramps", "rigors",
+                 "ascites", "aphasia", "ataxia", "a stutter", "a limp", "a goitre", "a squint", "a cold", "low mood",
+                 "a lisp", "bedwetting", "heartburn", "bloating", "hoarseness", "night blindness", "hair loss", "a stye",
+                 "snoring", "sleepwalking", "claustrophobia", "stage fright", "panic attacks", "a hangover", "sunburn",
+                 "frostbite", "T2DM", "HTN", "COPD", "GORD", "UTI", "SOB", "OA", "CKD stage 3", "PTSD", "TIA"]  # fmt: skip
+# what stands in the same places and is no problem
+HARMLESS = ["a dog", "two children", "a new job", "good appetite", "a garden", "a walking stick", "hearing aids", "a pension",
+            "a twin sister", "an allotment", "a bus pass", "clear speech", "a dry sense of humour", "strong views", "a cat",
+            "full insight", "a quiet house", "a stair lift", "a driving licence", "a carer twice a week", "normal sleep",
+            "steady gait", "good balance", "a stable weight", "a large family", "a heated greenhouse", "warm hands",
+            "a firm handshake", "plans to travel", "private insurance", "reading glasses", "a pacemaker card", "dentures",
+            "a cheerful manner", "regular meals", "flat shoes", "a spare inhaler", "a full beard", "long hair", "a tattoo",
+            "a home monitor", "a taxi outside", "a phobia leaflet", "a cough diary", "the flu letter"]  # fmt: skip
 LONG_PROBLEMS = ["shortness of breath on climbing more than one flight of stairs",
                  "burning that wakes the patient in the early hours of the night",
                  "loss of feeling that spreads from the toes up to the middle of the shin",
@@ -57,6 +72,7 @@ PERIODS = ["days", "weeks", "months", "years"]
 MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"]
 WHO = ["The patient", "This 54-year-old man", "A 37-year-old woman", "The boy", "This retired teacher", "The patient's mother",
        "A previously healthy student", "An 81-year-old woman", "The farmer"]  # fmt: skip
+PLACES = ["Dorovir House", "the clinic in Celatinib Road", "Mavidone School", "the Solapril family", "the eye ward"]
 FILLERS = ["The pain scale was explained on admission.", "A leaflet on blood pressure was handed out.", "Allergies: none known.",
            "The family asked about visiting hours.", "The ward round was held at noon.", "Consent was obtained.",
            "The fever chart is kept at the bedside.", "No further questions were raised.", "The drug chart was signed.",
@@ -95,14 +111,30 @@ class Writer:
 
     def problem(self) -> Piece:
         chance = self.random.random()
-        if chance < 0.4:
+        if chance < 0.2:
+            return self.tag("PROBLEM", self.random.choice(RARE_PROBLEMS))
+        if chance < 0.45:
             return self.tag(
                 "PROBLEM", self.random.choice(["", "", "severe ", "mild ", "recurrent "]), self.random.choice(PROBLEMS)
             )
-        if chance < 0.5:
+        if chance < 0.55:
             return self.tag("PROBLEM", self.random.choice(LONG_PROBLEMS))
         of = self.random.choice([" of the ", " in the "])
         return self.tag("PROBLEM", self.random.choice(LOCAL_PROBLEMS), of, self.body_part())
+
+    def problem_or_not(self) -> Piece:
+        """Something that a patient has, in a place where it may be a problem or none."""
+        if self.random.random() < 0.5:
+            return self.tag("PROBLEM", self.random.choice(RARE_PROBLEMS))
+        return self.random.choice(HARMLESS), []
+
+    def with_typing_errors(self, piece: Piece) -> Piece:
+        """Now and then two letters change places; the length stays the same."""
+        text, entities = piece
+        i = self.random.randrange(len(text) - 1)
+        if self.random.random() < 0.2 and text[i].isalpha() and text[i + 1].isalpha():
+            text = text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+        return text, entities
 
     def procedure(self) -> Piece:
         if self.random.random() < 0.5:
@@ -185,6 +217,11 @@ class Writer:
             lambda: j("Plan: ", self.procedure(), ", then ", self.drug(), " ", self.dose(), "."),
             lambda: j("Family history of ", p(), "."),
             lambda: j("The ", self.body_part(), " felt warm; the ", self.body_part(), " did not."),
+            lambda: j(f"{who} has ", self.problem_or_not(), "."),
+            lambda: j(f"{who} has ", self.problem_or_not(), " and ", self.problem_or_not(), "."),
+            lambda: j("With ", self.problem_or_not(), " since retirement, no change ", t(), "."),
+            lambda: j(f"The visit took {self.random.choice(COUNTS)} minutes; ", self.test(name), " repeated ", t(), "."),
+            lambda: j("Called ", self.random.choice(PLACES), "."),
             lambda: j(self.random.choice(FILLERS)),
             lambda: j(self.random.choice(FILLERS)),
         )
@@ -195,7 +232,7 @@ class Writer:
             f"{self.random.choice(['CLINIC LETTER', 'DISCHARGE NOTE', 'WARD NOTE', 'Referral'])}\n\n"
         ]
         for i in range(n_sentences):
-            text, entities = self.sentence()
+            text, entities = self.with_typing_errors(self.sentence())
             parts += [(text[0].upper() + text[1:], entities), "\n\n" if i % 4 == 3 else " "]
         if self.random.random() < 0.3:
             parts.append("\nLABS\n")
