@@ -220,7 +220,9 @@ class Writer:
             lambda: j(f"{who} has ", self.problem_or_not(), "."),
             lambda: j(f"{who} has ", self.problem_or_not(), " and ", self.problem_or_not(), "."),
             lambda: j("With ", self.problem_or_not(), " since retirement, no change ", t(), "."),
-            lambda: j(f"The visit took {self.random.choice(COUNTS)} minutes; ", self.test(name), " repeated ", t(), "."),
+            lambda: j(
+                f"The visit took {self.random.choice(COUNTS)} minutes; ", self.test(name), " repeated ", t(), "."
+            ),
             lambda: j("Called ", self.random.choice(PLACES), "."),
             lambda: j(self.random.choice(FILLERS)),
             lambda: j(self.random.choice(FILLERS)),

@@ -10,7 +10,7 @@ from typing import Any, Dict
 
 import spacy
 from spacy import displacy
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc, DocBin, SpanGroup
 from wasabi import msg
 
 COLOURS = ["#7aecec", "#ffd966", "#f4a6a6", "#b6d7a8", "#c9b6f2", "#f9cb9c", "#a4c2f4", "#d9d2a6", "#f4b6d8", "#c8c8c8"]
@@ -19,7 +19,8 @@ COLOURS = ["#7aecec", "#ffd966", "#f4a6a6", "#b6d7a8", "#c9b6f2", "#f9cb9c", "#a
 def with_probabilities(doc: Doc, labels: Dict[str, str]) -> Dict[str, Any]:
     """A document in displaCy's own form, the probability of each entity beside its label."""
     entities = []
-    for span, score in zip(doc.spans["crf_ner"], doc.spans["crf_ner"].attrs["scores"]):
+    group = next((g for g in doc.spans.values() if "scores" in g.attrs), SpanGroup(doc, attrs={"scores": []}))
+    for span, score in zip(group, group.attrs["scores"]):
         shown = f"{span.label_} {100 * score:.0f} %"
         labels[shown] = span.label_
         entities.append({"start": span.start_char, "end": span.end_char, "label": shown})
@@ -38,8 +39,10 @@ def main(pipeline: str, texts: Path, output: Path, metrics: Path, package: Path,
     output.write_text(html.replace("displaCy", f"{pipeline}: what it finds, and how sure it is"), encoding="utf-8")
     if metrics:
         scores = json.loads(metrics.read_text(encoding="utf-8"))
-        rows = [(label, *(f"{100 * s[k]:.1f}" for k in "prf")) for label, s in scores["ents_per_type"].items()]
-        rows.append(("all", *(f"{100 * scores[f'ents_{k}']:.1f}" for k in "prf")))
+        # ents, or the span group that the pipeline writes to
+        key = next(name for name in scores if name.endswith("_per_type")).removesuffix("_per_type")
+        rows = [(label, *(f"{100 * s[k]:.1f}" for k in "prf")) for label, s in scores[f"{key}_per_type"].items()]
+        rows.append(("all", *(f"{100 * scores[f'{key}_{k}']:.1f}" for k in "prf")))
         msg.divider("Scores on the test part")
         msg.table(rows, header=("Label", "Precision", "Recall", "F1"), aligns=("l", "r", "r", "r"), divider=True)
     msg.good(f"Annotated examples: {output}")

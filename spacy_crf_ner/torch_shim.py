@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import srsly
 import torch
 from thinc.api import ArgsKwargs, get_torch_default_device
-from thinc.shims import PyTorchShim
+from thinc.shims import PyTorchShim, Shim
 from thinc.util import torch2xp, xp2torch
 
 
@@ -61,6 +61,10 @@ class TorchShim(PyTorchShim):
         self._model = module.to(get_torch_default_device())
         self.cfg = cfg
 
+    def owe(self, optimizer: Any) -> None:
+        """Remember an optimizer that has still to take its step."""
+        self._owed_by = optimizer
+
     def settle(self) -> None:
         """Let an optimizer that holds our gradients take its step before the weights are used."""
         if self._owed_by is not None:
@@ -97,8 +101,8 @@ class TorchShim(PyTorchShim):
         if self._model is None:
             return
         if hasattr(optimizer, "collect_module"):
-            optimizer.collect_module(self.id, self._model)
-            self._owed_by = optimizer
+            optimizer.collect_module(self, self._model)
+            self.owe(optimizer)
             return
         for name, parameter in self._model.named_parameters():
             if parameter.grad is not None:
@@ -151,7 +155,10 @@ class TorchShim(PyTorchShim):
         return self.__dict__.copy()
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
-        self.__dict__.update(state, _process=os.getpid())
+        # a copy is another module: optimizers tell modules apart by the id of their shim
+        with Shim.global_id_lock:
+            Shim.global_id += 1
+            self.__dict__.update(state, id=Shim.global_id, _process=os.getpid())
 
 
 def to_xp(tensor: Optional[torch.Tensor]) -> Any:
@@ -177,5 +184,5 @@ def hand_over(pipe: Any, sgd: Any, nlp: Any) -> None:
     """
     if hasattr(sgd, "name_pipes"):
         pipeline = nlp() if nlp is not None else None
-        sgd.name_pipes([*(pipeline.pipeline if pipeline is not None else []), (pipe.name, pipe)])
+        sgd.name_pipes([(pipe.name, pipe), *(pipeline.pipeline if pipeline is not None else [])])
     pipe.model.finish_update(sgd)

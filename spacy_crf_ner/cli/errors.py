@@ -1,5 +1,6 @@
 """How commands end when something is wrong."""
 
+import errno
 import functools
 import os
 import tempfile
@@ -26,6 +27,8 @@ def clear_errors(command: Callable) -> Callable:
             return command(*args, **kwargs)
         except ValueError as error:
             fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}." if error.filename else str(error))
 
     return run
 
@@ -33,6 +36,8 @@ def clear_errors(command: Callable) -> Callable:
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A path to write to, which takes its real name only when all went well."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file is to be written there", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)

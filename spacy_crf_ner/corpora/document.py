@@ -94,7 +94,7 @@ class Report:
     documents: int = 0
     annotated: int = 0
     kept: int = 0
-    in_ents: int = 0
+    crowded: int = 0
     other: Counter = field(default_factory=Counter)
     problems: List[Problem] = field(default_factory=list)
 
@@ -106,11 +106,9 @@ class Report:
     def summary(self) -> List[str]:
         """What to tell a person, a line each."""
         lines = [f"{self.documents:,} documents, {self.annotated:,} entities annotated, {self.kept:,} kept."]
-        nested = self.kept - self.in_ents
-        if nested:
+        if self.crowded:
             lines.append(
-                f"{self.in_ents:,} of them stand in doc.ents; {nested:,} overlap with a longer one and stand in "
-                f'doc.spans["{ALL_ENTITIES}"] only.'
+                f"{self.crowded:,} of them overlap with a longer one: they stand in the span groups, not in doc.ents."
             )
         for kind, n in Counter(p.kind for p in self.problems).most_common():
             first = next(p for p in self.problems if p.kind == kind)
@@ -170,13 +168,13 @@ def to_doc(
             seen.add(key)
             spans.append(span)
     spans.sort(key=lambda s: (s.start, -s.end, s.label_))
-    in_ents = 0
+    crowded = 0
     for place, labels in check_setter(setter).items():
         here = [s for s in spans if labels is True or (labels and s.label_ in labels)]
         gone = [u for u in unplaced if labels is True or (labels and u[2] in labels)]
         if place == "ents":
             flat = filter_spans(here)
-            in_ents = len(flat)
+            crowded = len(here) - len(flat)
             taken = {token.i for span in flat for token in span}
             touched = {t.i for a, b, _ in gone for t in doc if t.idx < b and t.idx + len(t) > a} - taken
             doc.set_ents(flat, missing=[doc[i : i + 1] for i in sorted(touched)], default="outside")
@@ -187,7 +185,7 @@ def to_doc(
         report.documents += 1
         report.annotated += len(document.entities) + document.unread
         report.kept += len(spans)
-        report.in_ents += in_ents
+        report.crowded += crowded
         report.other.update(document.other)
         report.problems += document.problems
     return doc

@@ -1,6 +1,7 @@
 """Corpora for `[corpora]`, straight from annotation files."""
 
 import random
+from itertools import islice
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
 
@@ -65,18 +66,21 @@ class AnnotationReader:
         self._reported = False
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
+        # texts are training data, however long; the limit that spaCy sets is for what users send in
+        nlp.max_length = max(nlp.max_length, 10**9)
         report = Report()
-        n = 0
+        try:
+            yield from islice(self._examples(nlp, report), self._limit or None)
+        finally:
+            # also when nobody reads to the end
+            if not self._reported and report.problems:
+                self._reported = True
+                logger.warning("%s: %s", self._path, "\n".join(report.summary()))
+
+    def _examples(self, nlp: Language, report: Report) -> Iterator[Example]:
         for document in self._documents():
             reference = to_doc(document, nlp.make_doc, self._span_setter, report)
-            for example in self._augmenter(nlp, Example(nlp.make_doc(reference.text), reference)):
-                yield example
-                n += 1
-                if self._limit and n >= self._limit:
-                    return
-        if not self._reported and report.problems:
-            self._reported = True
-            logger.warning("%s: %s", self._path, "\n".join(report.summary()))
+            yield from self._augmenter(nlp, Example(nlp.make_doc(reference.text), reference))
 
     def _documents(self) -> Iterable[Document]:
         documents = self._read(self._path)

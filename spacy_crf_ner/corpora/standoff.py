@@ -64,7 +64,8 @@ def _read_document(folder: Path, text_path: Path) -> Document:
             )
         )
         return document
-    lines = _read(ann_path).replace("\r\n", "\n").split("\n")
+    # in the text a byte-order mark is a character that offsets count; here it means nothing
+    lines = _read(ann_path).removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     by_id: Dict[str, Entity] = {}
     pointers: List[Tuple[int, str]] = []
     for number, line in enumerate(lines, start=1):
@@ -78,11 +79,11 @@ def _read_document(folder: Path, text_path: Path) -> Document:
         elif line[0] in OTHER_KINDS:
             pointers.append((number, line))
         else:
+            # it may have been meant as an entity
             document.problems.append(
-                Problem(
-                    f"{document.source}:{number}", "line that is not brat", f'"{line[:60]}" is no annotation.', False
-                )
+                Problem(f"{document.source}:{number}", "line that is not brat", f'"{line[:60]}" is no annotation.')
             )
+            document.unread += 1
     _attach(document, by_id, pointers)
     return document
 
@@ -111,7 +112,11 @@ def _text_bound(document: Document, line: str, number: int) -> Optional[Entity]:
     fragments = [(int(a), int(b)) for a, b in (part.split() for part in places.split(";"))]
     entity = Entity(label=label, fragments=fragments, id=name, line=number)
     for start, end in fragments:
-        if not start < end <= len(document.text):
+        if start >= end:
+            document.report(entity, "empty or reversed", f"entity {name} goes from character {start} to {end}.")
+            document.unread += 1
+            return None
+        if end > len(document.text):
             document.report(
                 entity,
                 "offsets out of range",

@@ -96,8 +96,10 @@ class SpanMarginals:
 def without_overlaps(spans: Sequence[ScoredSpan]) -> List[ScoredSpan]:
     """The most probable spans that do not overlap: taken by falling probability, in order of their start."""
     chosen: List[ScoredSpan] = []
+    taken = np.zeros(max((s.span.end for s in spans), default=0), dtype=bool)
     for candidate in sorted(spans, key=lambda s: (-s.score, s.span)):
-        if all(candidate.span.end <= c.span.start or c.span.end <= candidate.span.start for c in chosen):
+        if not taken[candidate.span.start : candidate.span.end].any():
+            taken[candidate.span.start : candidate.span.end] = True
             chosen.append(candidate)
     return sorted(chosen, key=lambda s: s.span)
 

@@ -53,7 +53,7 @@ def gold_tags(
     reference, n_tokens = example.reference, len(example.predicted)
     if not is_annotated(reference, target) or n_tokens == 0:
         return None
-    unknown, spans, left_out = _place(example, target, labels)
+    unknown, spans, left_out = _place(example, target, labels, overlap)
     if unmarked_is_unknown and not _has_missing(reference, target):
         unknown[:] = True
     rows = []
@@ -74,17 +74,20 @@ def _has_missing(reference: Doc, target: str) -> bool:
 
 
 def _place(
-    example: Example, target: str, labels: Dict[str, int]
+    example: Example, target: str, labels: Dict[str, int], overlap: bool
 ) -> Tuple[np.ndarray, List[TagSpan], List[Tuple[str, str]]]:
     """Move gold onto the predicted tokens. RETURNS: unknown tokens, bool, (labels or 1, tokens); spans; what is left out."""
     reference, predicted = example.reference, example.predicted
     same = len(reference) == len(predicted) and all(a.orth == b.orth for a, b in zip(reference, predicted))
     is_space = space_mask(predicted)
-    unknown = np.zeros((max(len(labels), 1), len(predicted)), dtype=bool)
+    unknown = np.zeros((len(labels) if overlap else 1, len(predicted)), dtype=bool)
     spans, left_out = [], []
 
     def tokens_of(start: int, end: int) -> np.ndarray:
         return np.arange(start, end) if same else np.unique(example.alignment.y2x[start:end])
+
+    def row_of(label: str) -> int:
+        return labels[label] if overlap else 0
 
     if target == "ents":
         iob = reference.to_array("ENT_IOB").astype(np.int64)
@@ -100,7 +103,7 @@ def _place(
         # placed where the tokens make one run, which comes from this entity alone
         run = len(tokens) > 0 and int(tokens[-1]) - int(tokens[0]) + 1 == len(tokens)
         if not run or (not same and (back.min() < span.start or back.max() >= span.end)):
-            unknown[:, tokens] = True
+            unknown[row_of(span.label_), tokens] = True
             left_out.append((span.label_, "its ends lie inside tokens"))
             continue
         trimmed = tagging.trim_spaces(int(tokens[0]), int(tokens[-1]) + 1, is_space)
@@ -110,8 +113,7 @@ def _place(
         spans.append(TagSpan(*trimmed, labels[span.label_]))
     for start, end, label in _unplaced(reference, target):
         if label in labels:
-            for i in _touched(predicted, start, end):
-                unknown[:, i] = True
+            unknown[row_of(label), _touched(predicted, start, end)] = True
             left_out.append((label, "the reader could not place it on tokens"))
     return unknown, spans, left_out
 

@@ -85,11 +85,23 @@ def CRFTagger(tok2vec: Model[List[Doc], List[Floats2d]]) -> Tagger:
         attrs={"labels": [], "overlap": False, "learn_transitions": True},
         shims=[TorchShim(build_head)],
     )
-    model: Tagger = chain(tok2vec, with_array(head))
-    model.name = "crf_tagger"
-    model.set_ref("tok2vec", tok2vec)
-    model.set_ref("head", head)
-    return model
+    return Model(
+        "crf_tagger",
+        forward,
+        init=init,
+        layers=[chain(tok2vec, with_array(head))],
+        refs={"tok2vec": tok2vec, "head": head},
+    )
+
+
+def init(model: Tagger, X: Optional[List[Doc]] = None, Y: Optional[Any] = None) -> None:
+    model.layers[0].initialize(X=X)
+
+
+def forward(model: Tagger, docs: List[Doc], is_train: bool) -> Tuple[List[Floats2d], Callable]:
+    # a step that is owed is taken before the embedding runs, not between it and the head
+    head_shim(model).settle()
+    return model.layers[0](docs, is_train)
 
 
 def build_head(cfg: Dict[str, Any]) -> TaggerHead:
@@ -132,16 +144,18 @@ def head_forward(model: Model, vectors: Floats2d, is_train: bool) -> Tuple[Float
     return to_xp(emissions), backprop
 
 
+def head_shim(model: Tagger) -> TorchShim:
+    return model.get_ref("head").shims[0]  # type: ignore[return-value]
+
+
 def head_module(model: Tagger) -> TaggerHead:
     """The torch module of a tagger. RAISES (ValueError): It is not initialized."""
-    shim: TorchShim = model.get_ref("head").shims[0]  # type: ignore[assignment]
-    return shim.module
+    return head_shim(model).module
 
 
 def resize_head(model: Tagger, new: Sequence[str]) -> None:
     """Give a tagger other labels, in the order of their ids; what was learned of those that stay is kept."""
-    head = model.get_ref("head")
-    shim: TorchShim = head.shims[0]  # type: ignore[assignment]
+    head, shim = model.get_ref("head"), head_shim(model)
     old, head.attrs["labels"] = head.attrs["labels"], list(new)
     if not shim.is_built:
         return

@@ -3,7 +3,7 @@
 import weakref
 from collections import Counter
 from itertools import islice
-from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -146,6 +146,7 @@ class CRFEntityRecognizer(TrainablePipe):
         self.scorer = scorer
         self._nlp = weakref.ref(nlp) if nlp is not None else None
         self._rehearsal_model: Optional[Model] = None
+        self._warned_of: Set[str] = set()
         self.cfg: Dict[str, Any] = {
             "labels": [],
             "labels_given": False,
@@ -223,6 +224,10 @@ class CRFEntityRecognizer(TrainablePipe):
         validate_get_examples(get_examples, "CRFEntityRecognizer.initialize")
         found, seen, left_out, annotated = self._survey(get_examples)
         chosen = list(labels) if labels is not None else sorted({*found, *self.labels})
+        if not seen:
+            raise ValueError(f"{self.name}: the training corpus has no document. Is [corpora.train] the right file?")
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"[initialize.components.{self.name}] labels = {chosen}: a label stands there twice.")
         if not chosen:
             raise ValueError(
                 f"{self.name}: no entity was found in {seen} training documents ({annotated} of them annotated), read from "
@@ -231,6 +236,7 @@ class CRFEntityRecognizer(TrainablePipe):
             )
         self._set_labels(chosen)
         self.cfg["labels_given"] = labels is not None
+        n_gold = sum(found.values()) + left_out[_REASONS["the reader could not place it on tokens"]]
         outside = sum(count for label, count in found.items() if label not in chosen)
         if outside:
             names = ", ".join(sorted(set(found) - set(chosen)))
@@ -238,12 +244,26 @@ class CRFEntityRecognizer(TrainablePipe):
         for reason, count in left_out.items():
             logger.warning(
                 "%s: %d of %d gold entities are left out of training: they %s.",
-                self.name, count, sum(found.values()) + sum(left_out.values()) - outside, reason,
+                self.name, count, n_gold, reason,
             )  # fmt: skip
+        if nlp is not None:
+            self._check_score_weights(nlp)
         sample = [example.x for example in islice((eg for eg in get_examples() if len(eg.x)), 10)]
         if not sample:
             raise ValueError(f"{self.name}: all {seen} training documents are empty.")
         self.model.initialize(X=sample)
+
+    def _check_score_weights(self, nlp: Language) -> None:
+        """Warn where the score that chooses the best pipeline does not see this pipe's entities."""
+        output = self.cfg["output_spans"]
+        key = f"spans_{output}_f"
+        weights = nlp.config["training"].get("score_weights", {})
+        if output != "ents" and not weights.get(key):
+            logger.warning(
+                '%s writes to doc.spans["%s"], whose score does not choose the best pipeline. '
+                "Set %s = 1.0 and ents_f = null in [training.score_weights].",
+                self.name, output, key,
+            )  # fmt: skip
 
     def _survey(self, get_examples: Callable[[], Iterable[Example]]) -> Tuple[Counter, int, Counter, int]:
         """Look through the training examples. RETURNS: entities by label, documents, what cannot be tagged, annotated ones."""
@@ -295,7 +315,8 @@ class CRFEntityRecognizer(TrainablePipe):
         """Loss of a batch and its gradient; the chain's own gradients are added up in its parameters.
 
         scores: Emissions of the examples' predicted Docs.
-        RETURNS: Mean over the tokens that have gold, in nats, and d(loss)/d(emissions).
+        RETURNS: Sum over the chains divided by their tokens, in nats, and d(loss)/d(emissions). Documents without
+            gold do not count.
         """
         examples = list(examples)
         validate_examples(examples, "CRFEntityRecognizer.get_loss")
@@ -379,6 +400,20 @@ class CRFEntityRecognizer(TrainablePipe):
 
     def finish_update(self, sgd: Any) -> None:
         hand_over(self, sgd, self._nlp)
+
+    def score(self, examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]:
+        """Score a batch of examples. Gold labels that the pipe does not know are missed, with a warning."""
+        examples = list(examples)
+        if not self.cfg["labels_given"]:
+            gold = Counter(s.label_ for eg in examples for s in target_spans(eg.reference, self.cfg["target_spans"]))
+            unknown = {label: n for label, n in gold.items() if label not in self.labels}
+            if unknown and unknown.keys() - self._warned_of:
+                self._warned_of |= unknown.keys()
+                logger.warning(
+                    "%s: %d of %d gold entities have labels that training did not have, and are missed: %s.",
+                    self.name, sum(unknown.values()), sum(gold.values()), ", ".join(sorted(unknown)),
+                )  # fmt: skip
+        return super().score(examples, **kwargs)
 
     # Prediction
 

@@ -25,7 +25,8 @@ def resolve_encoder(encoder: str) -> str:
     """
     if encoder.startswith(PACKAGE):
         name, _, inner = encoder[len(PACKAGE) :].partition("/")
-        spec = importlib.util.find_spec(name) if name else None
+        # a plain name only: for a dotted one Python would import what stands before the dot
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(
                 f'encoder = "{encoder}": there is no installed Python package "{name}". Install it with pip '
@@ -66,7 +67,7 @@ def load_tokenizer(encoder: str) -> PieceTokenizer:
     try:
         config = AutoConfig.from_pretrained(source)
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers and safetensors raise what they like for a broken or missing file
         raise _cannot_load(encoder, error) from error
     return PieceTokenizer(tokenizer, _max_length(config, tokenizer))
 
@@ -83,7 +84,7 @@ def load_pretrained(encoder: str) -> Tuple[Any, PieceTokenizer, Dict[str, Any]]:
     source = resolve_encoder(encoder)
     try:
         found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, {})
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers and safetensors raise what they like for a broken or missing file
         raise _cannot_load(encoder, error) from error
     config = found.transformer.config
     if config.is_encoder_decoder:

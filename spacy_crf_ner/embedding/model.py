@@ -52,6 +52,9 @@ def TransformerCNN(
         raise ValueError(f"kernel_sizes = {list(kernel_sizes)}: a convolution sees at least 1 token.")
     if not 1 <= stride <= window:
         raise ValueError(f"stride = {stride} must lie between 1 and window = {window}, or text would be left out.")
+    for name, value in (("width", width), ("filters", filters)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} = {value} must be at least 1, or null.")
     if micro_batch_pieces < 1:
         raise ValueError(f"micro_batch_pieces = {micro_batch_pieces} must be at least 1.")
     cnn = {

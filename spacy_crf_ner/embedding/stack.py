@@ -56,6 +56,8 @@ class DocumentLSTM(nn.Module):
         """vectors (Tensor): All documents one after another, (tokens, n_in). RETURNS (Tensor): (tokens, width)."""
         vectors = nn.functional.dropout(vectors, dropout, self.training)
         documents = [part for part in vectors.split(lengths) if len(part)]
+        if not documents:
+            return vectors.new_zeros(0, 2 * self.lstm.hidden_size)
         packed = nn.utils.rnn.pack_sequence(documents, enforce_sorted=False)
         hidden, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         return torch.cat([row[: len(doc)] for row, doc in zip(hidden, documents)])

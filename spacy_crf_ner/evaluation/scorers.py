@@ -76,10 +76,10 @@ def _spans(doc: Doc, where: str) -> List[Span]:
 
 def _gold(reference: Doc, target: str) -> List[Entity]:
     gold = [_trimmed(span) for span in _spans(reference, target)]
-    if target != "ents":
-        unplaced = reference.spans[target].attrs.get(UNPLACED, [])
-        gold += [(label, start, end) for start, end, label in unplaced]
-    return gold
+    # our readers write all entities to this group beside doc.ents
+    group = "entities" if target == "ents" else target
+    unplaced = reference.spans[group].attrs.get(UNPLACED, []) if group in reference.spans else []
+    return gold + [(label, start, end) for start, end, label in unplaced]
 
 
 def _trimmed(span: Span) -> Entity:

@@ -1,6 +1,7 @@
 """One fused AdamW step over the parameters of all pipes."""
 
 import fnmatch
+import weakref
 from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Union
 
 import torch
@@ -11,14 +12,19 @@ from torch import Tensor
 
 Key = Tuple[int, str]
 Rate = Union[float, Iterable[float]]
-DEFAULT_GROUPS: Dict[str, Dict[str, Any]] = {"encoder": {"pattern": "*/encoder.*", "learn_rate": 1e-4}}
+DEFAULT_GROUPS: Dict[str, Dict[str, Any]] = {
+    # our own encoders, and those of spacy-transformers
+    "encoder": {"pattern": "*/encoder.*", "learn_rate": 1e-4},
+    "transformer": {"pattern": "transformer/*", "learn_rate": 1e-4},
+}
+NO_DECAY = ("b", "bias", "G", "start_transitions", "end_transitions", "transitions")
 
 
 class Group(NamedTuple):
     """Parameters that are stepped alike.
 
     pattern (str): Shell-style pattern on `pipe/parameter`.
-    weight_decay (float): Decoupled decay of matrices; vectors (biases, norms) have none.
+    weight_decay (float): Decoupled decay of weight matrices.
     """
 
     pattern: str
@@ -46,7 +52,8 @@ def make_adamw(
     warmup_steps (int): Steps in which all rates rise from 0.
     total_steps (Optional[int]): After the warm-up all rates fall linearly to 0 at this step; null: they do not.
     beta1, beta2, eps (float): AdamW's own.
-    weight_decay (float): Decoupled decay of matrices; biases, norms and other vectors have none.
+    weight_decay (float): Decoupled decay of weight matrices; biases, norms, other vectors and the CRF's
+        transitions have none.
     grad_clip (float): Largest norm of all gradients together; 0: no limit.
     RAISES (ValueError): A setting is out of its range.
     """
@@ -79,9 +86,9 @@ class AdamW(Optimizer):
     """A thinc Optimizer that collects what all pipes hand over and steps it together.
 
     spaCy's loop lets every pipe hand its parameters over and then calls `step_schedules`: then the step is
-    taken, clipped by the norm of all gradients. Where nobody calls it (`nlp.update(sgd=...)`) the step is
-    taken as soon as its result can matter: before a module of ours is used again, or before a parameter is
-    handed over once more.
+    taken, clipped by the norm of all gradients. Where nobody calls it (`nlp.update(sgd=...)`), modules of ours
+    are stepped before they are used again, all together, and single arrays at once. Which of the two it is shows
+    at the end of the first step, so that single arrays are clipped by themselves in that one.
 
     Parameters of torch modules are stepped in place; so are the arrays of thinc layers and of other
     packages' shims, which share their memory with a torch tensor.
@@ -116,13 +123,13 @@ class AdamW(Optimizer):
         self._tensors: Dict[Key, torch.nn.Parameter] = {}
         self._pending: Dict[Key, Tensor] = {}
         self._names: Dict[Key, str] = {}
-        self._has_modules = False
+        self._shims: Dict[int, weakref.ref] = {}
         self._in_loop = False
 
     # What pipes and thinc call
 
     def name_pipes(self, pipes: Iterable[Tuple[str, Any]]) -> None:
-        """Learn which parameter belongs to which pipe. A pipe may come twice; the last name counts."""
+        """Learn which parameter belongs to which pipe. A pipe may come twice; the first name counts."""
         for pipe_name, pipe in pipes:
             model = getattr(pipe, "model", None)
             if not isinstance(model, Model):
@@ -136,13 +143,16 @@ class AdamW(Optimizer):
                         for name, _ in module.named_parameters():
                             self._names.setdefault((shim.id, name), f"{pipe_name}/{name}")
 
-    def collect_module(self, module_id: int, module: torch.nn.Module) -> None:
-        """Take over all gradients of a torch module; they are gone from it afterwards."""
-        self._has_modules = True
+    def collect_module(self, shim: Any, module: torch.nn.Module) -> None:
+        """Take over all gradients of a torch module; they are gone from it afterwards.
+
+        shim (TorchShim): Its shim, which calls `settle` before the module is used again.
+        """
+        self._shims[shim.id] = weakref.ref(shim)
         for name, parameter in module.named_parameters():
             if parameter.grad is not None:
                 gradient, parameter.grad = parameter.grad, None
-                self._collect((module_id, name), parameter, gradient)
+                self._collect((shim.id, name), parameter, gradient)
 
     def __call__(
         self, key: Key, weights: FloatsXd, gradient: FloatsXd, *, lr_scale: float = 1.0
@@ -157,14 +167,18 @@ class AdamW(Optimizer):
             self._tensors[key].data = shared
         self._collect(key, self._tensors[key], xp2torch(gradient).clone() * lr_scale)
         gradient *= 0
-        if not self._has_modules and not self._in_loop:
-            self.settle()
+        shim = self._shims[key[0]]() if key[0] in self._shims else None
+        if shim is not None:
+            # a module of ours, tensor by tensor: Language.rehearse
+            shim.owe(self)
+        elif not self._in_loop:
+            self._take_step({key: self._pending.pop(key)})
         return weights, gradient
 
     def step_schedules(self) -> None:
         """End a training step: update all that was handed over, then move the rates on."""
-        self._in_loop = True
         self.settle()
+        self._in_loop = True
         self.step += 1
         self._current = [rate() for rate in self._rates]
         self.learn_rate = self._current[-1] * self._factor()
@@ -201,19 +215,24 @@ class AdamW(Optimizer):
 
     def settle(self) -> None:
         """Step everything that was handed over and not yet stepped."""
-        if not self._pending:
-            return
-        pending, self._pending = self._pending, {}
+        if self._pending:
+            # in spaCy's loop it is always step_schedules that finds something here
+            self._in_loop = False
+            pending, self._pending = self._pending, {}
+            self._take_step(pending)
+
+    def _take_step(self, gradients: Dict[Key, Tensor]) -> None:
         if self._torch is None:
             self._torch = self._make_torch()
         known = {id(p) for group in self._torch.param_groups for p in group["params"]}
-        for key, gradient in pending.items():
+        for key, gradient in gradients.items():
             parameter = self._tensors[key]
             if id(parameter) not in known:
-                # two groups of torch's for each of ours: matrices decay, vectors do not
-                self._torch.param_groups[2 * self._group_of(key) + (parameter.dim() < 2)]["params"].append(parameter)
+                # two groups of torch's for each of ours: what decays, and what does not
+                decays = parameter.dim() > 1 and key[1].rpartition(".")[2] not in NO_DECAY
+                self._torch.param_groups[2 * self._group_of(key) + (not decays)]["params"].append(parameter)
             parameter.grad = gradient
-        stepped = [self._tensors[key] for key in pending]
+        stepped = [self._tensors[key] for key in gradients]
         norm = torch.nn.utils.get_total_norm([p.grad for p in stepped if p.grad is not None])
         if not torch.isfinite(norm):
             logger.warning("Step %d has a gradient that is not finite: it is passed over.", self.step)

@@ -152,6 +152,8 @@ def test_storage_keeps_every_tokenizer_family(kind: str, tmp_path: Path) -> None
         ({"norm": "both"}, "norm"),
         ({"kernel_sizes": [0]}, "kernel_sizes"),
         ({"stride": 200}, "stride"),
+        ({"width": 0}, "width"),
+        ({"filters": -1}, "filters"),
         ({"micro_batch_pieces": 0}, "micro_batch_pieces"),
     ],
 )

@@ -74,6 +74,14 @@ def test_groups_may_overlap_and_unplaced_gold_is_missed() -> None:
     assert not any(key.startswith("ents") for key in scores)
 
 
+def test_unplaced_gold_is_missed_in_ents_too() -> None:
+    one = example([(0, 1, "X")], [(0, 1, "X")], missing=(3, 5))
+    one.reference.spans["entities"] = list(one.reference.ents)
+    one.reference.spans["entities"].attrs[UNPLACED] = [[9, 17, "Y"]]
+    scores = ner_score([one], **SETTINGS)
+    assert (scores["ents_p"], scores["ents_r"]) == (1.0, 0.5)
+
+
 def test_documents_without_annotation_are_left_out() -> None:
     bare = Example(NLP.make_doc("a b"), NLP.make_doc("a b"))
     assert ner_score([bare], **SETTINGS)["ents_f"] is None

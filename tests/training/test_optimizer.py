@@ -1,7 +1,9 @@
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
+import spacy
 import torch
 from spacy.language import Language
 from thinc.api import Linear, Model, chain, warmup_linear
@@ -81,6 +83,7 @@ def test_it_is_adamw_with_one_clip_over_everything() -> None:
         [{"params": decays, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}], lr=0.01
     )
     ours = make_adamw(0.01, weight_decay=0.1, grad_clip=1.0, groups={})
+    ours.step_schedules()  # a loop shows itself as one at the end of its first step
     for step in range(5):
         for parameter, gradient in zip(reference, fill(pipes, step)):
             parameter.grad = gradient
@@ -221,3 +224,68 @@ def test_the_encoder_has_its_own_rate_by_default(encoder: str) -> None:
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=rf"\[training\.optimizer\].*{message}"):
         make_adamw(**settings)
+
+
+def test_any_pipe_is_up_to_date_whenever_it_is_used() -> None:
+    # a thinc embedding under a torch head: the step must not come in the middle of a forward pass
+    nlp = spacy.blank("en")
+    embedding = {"@architectures": "spacy.HashEmbedCNN.v2", "pretrained_vectors": None, "width": 16, "depth": 1,
+                 "embed_size": 50, "window_size": 1, "maxout_pieces": 2, "subword_features": False}  # fmt: skip
+    nlp.add_pipe("crf_ner", config={"model": {"@architectures": "spacy_crf_ner.CRFTagger.v1", "tok2vec": embedding}})
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    optimizer = make_adamw(0.05, groups={})
+    pipe, doc = nlp.get_pipe("crf_ner"), nlp.make_doc("Fever in Lyon")
+    for _ in range(3):
+        nlp.update(examples, sgd=optimizer)
+        assert np.array_equal(pipe.model.predict([doc])[0], pipe.model.predict([doc])[0])
+        optimizer.step_schedules()
+
+
+def test_one_rehearsal_moves_the_weights(trained: Language) -> None:
+    for with_loop in (False, True):
+        nlp = pickle.loads(pickle.dumps(trained))
+        optimizer = nlp.resume_training(sgd=make_adamw(0.01, groups={}))
+        examples = make_examples(nlp)
+        nlp.update(examples, sgd=optimizer)
+        if with_loop:
+            optimizer.step_schedules()
+        head = head_module(nlp.get_pipe("crf_ner").model)
+        before = head.linear.weight.detach().clone()
+        nlp.rehearse(examples, sgd=optimizer)
+        head = head_module(nlp.get_pipe("crf_ner").model)
+        assert not torch.equal(head.linear.weight, before)
+        assert not optimizer._pending
+
+
+def test_copies_of_a_module_have_moments_of_their_own() -> None:
+    first = torch_pipe("a", 2)
+    pipes = [first, Pipe("b", first.model.copy())]
+    optimizer = make_adamw(0.01, groups={})
+    for step in range(4):
+        fill(pipes, step)
+        take_step(optimizer, pipes)
+    steps = {float(state["step"]) for state in optimizer._torch.state.values()}
+    assert steps == {4.0}
+    assert len(optimizer._torch.state) == 8
+
+
+def test_biases_and_transitions_never_decay(encoder: str) -> None:
+    from thinc.api import Maxout
+
+    nlp = make_nlp(encoder, overlap=True, target_spans="all")
+    examples = make_examples(nlp, "all")
+    nlp.initialize(lambda: examples)
+    maxout = Maxout(3, 2, nP=2)
+    maxout.initialize()
+    pipe = Pipe("m", maxout)
+    fill([pipe], 0)
+    optimizer = make_adamw(weight_decay=0.5)
+    nlp.update(examples, sgd=optimizer)
+    pipe.model.finish_update(optimizer)
+    nlp("Fever")
+    decays = {id(p): group["weight_decay"] for group in optimizer._torch.param_groups for p in group["params"]}
+    head = head_module(nlp.get_pipe("crf_ner").model)
+    assert [decays[id(p)] for p in head.crf.parameters()] == [0.0, 0.0, 0.0]
+    assert decays[id(head.linear.weight)] == 0.5
+    assert {name: decays[id(p)] for (_, name), p in optimizer._tensors.items() if name in "Wb"} == {"W": 0.5, "b": 0.0}
