@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import spacy
 from spacy import util
+from spacy.schemas import ConfigSchemaTraining
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train as train_loop
 from thinc.api import Config
@@ -60,9 +61,8 @@ def test_a_config_trains_saves_and_loads(name: str, data: Path, encoder: str, tm
     steps = {"training.max_steps": 6, "training.eval_frequency": 3, "training.optimizer.warmup_steps": 2}
     config = util.load_config(ROOT / "configs" / f"{name}.cfg", overrides={**paths(data, encoder, name), **steps})
     nlp = init_nlp(config)
-    out = open(os.devnull, "w")
-    nlp, path = train_loop(nlp, tmp_path, use_gpu=-1, stdout=out, stderr=out)
-    out.close()
+    with open(os.devnull, "w") as out:
+        nlp, path = train_loop(nlp, tmp_path, use_gpu=-1, stdout=out, stderr=out)
     again = spacy.load(path)
     text = "Severe fever and pain in the left knee, treated with 20 mg of ramipril."
     assert found(nlp(text)) == found(again(text))
@@ -88,6 +88,40 @@ def test_spacys_own_commands_accept_the_configs(name: str, data: Path, encoder: 
     if name != "stacked":  # debug model has no vectors to give it
         model = spacy_command("debug", "model", config, "crf_ner", "-P0", "-P3", *overrides)
         assert model.returncode == 0, model.stdout + model.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"paths.train": "{tmp}/none"}, "there is no such folder"),
+        ({"paths.train": "{tmp}/empty"}, r"no \.ann file"),
+        ({"paths.train": "{tmp}/orphan"}, r"a\.txt is not beside it"),
+        ({"paths.encoder": "./nowhere/at/all"}, "no such folder"),
+        ({"components.crf_ner.mode": "best"}, "mode"),
+        ({"training.batcher.size": 0}, "size = 0"),
+    ],
+)
+def test_bad_input_to_training_is_named(
+    overrides: dict, message: str, data: Path, encoder: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "orphan").mkdir()
+    (tmp_path / "orphan" / "a.ann").touch()
+    config = make_config("en", encoder, data / "notes", data / "notes", "transformer_cnn_crf")
+    filled = {key: value.format(tmp=tmp_path) if isinstance(value, str) else value for key, value in overrides.items()}
+    config = Config().from_str(config.to_str(), overrides=filled)
+    with pytest.raises(ValueError, match=message):
+        init_nlp(config)
+
+
+def test_a_budget_below_every_document_trains_one_at_a_time(data: Path, encoder: str) -> None:
+    overrides = {**paths(data, encoder, ""), "training.batcher.size": 1, "training.max_steps": 60}
+    config = util.load_config(ROOT / "configs" / "transformer_cnn_crf.cfg", overrides=overrides, interpolate=True)
+    nlp = init_nlp(config)
+    training = util.registry.resolve(config["training"], schema=ConfigSchemaTraining)
+    examples = list(util.resolve_dot_names(config, ["corpora.train"])[0](nlp))
+    batches = list(training["batcher"](examples))
+    assert sorted(len(batch) for batch in batches) == [1] * len(examples)
 
 
 def test_init_config_from_brat_folders_trains_from_them(data: Path, encoder: str, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_legality_is_that_of_the_tag_names(length: int) -> None:
             spans = tagging.tags_to_spans(tags)
             assert tagging.spans_to_tags(spans, length)[0].tolist() == list(tags)
         else:
-            with pytest.raises(ValueError, match="legal|closed"):
+            with pytest.raises(ValueError, match=r"legal|closed"):
                 tagging.tags_to_spans(tags)
 
 

@@ -8,7 +8,7 @@ from spacy import util
 from thinc.api import Config
 from wasabi import Printer
 
-from ..corpora.standoff import CorpusError
+from ..corpora.standoff import CorpusError, is_standoff
 from ..embedding.encoder import PACKAGE, resolve_encoder
 from .errors import clear_errors, written_whole
 
@@ -43,6 +43,8 @@ def init_config(
 def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: Optional[Path], template: str) -> Config:
     """Fill a template.
 
+    A corpus that is a brat folder is read by our reader, anything else by spaCy's.
+
     RAISES (ValueError): A name is not known, or the encoder is a package or folder that is not there.
     """
     if template not in NAMES:
@@ -58,7 +60,7 @@ def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: O
     for name, path in (("train", train), ("dev", dev)):
         if path is not None:
             config["paths"][name] = str(path)
-            if path.suffix != ".spacy":
+            if is_standoff(path):
                 config.setdefault("corpora", {})[name] = {
                     "@readers": "spacy_crf_ner.Standoff.v1",
                     "path": f"${{paths.{name}}}",

@@ -25,6 +25,9 @@ def split(
     for name, part in parts.items():
         if part:
             write_docs(part, output / f"{name}.spacy")
+        else:
+            # one of an earlier split would overlap with the new parts
+            (output / f"{name}.spacy").unlink(missing_ok=True)
         msg.text(
             f"{name}: {len(part):,} documents, {sum(len(d.spans.get('entities', d.ents)) for d in part):,} entities"
         )

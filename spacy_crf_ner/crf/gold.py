@@ -76,7 +76,10 @@ def _has_missing(reference: Doc, target: str) -> bool:
 def _place(
     example: Example, target: str, labels: Dict[str, int], overlap: bool
 ) -> Tuple[np.ndarray, List[TagSpan], List[Tuple[str, str]]]:
-    """Move gold onto the predicted tokens. RETURNS: unknown tokens, bool, (labels or 1, tokens); spans; what is left out."""
+    """Move gold onto the predicted tokens.
+
+    RETURNS: Unknown tokens, bool, (labels with `overlap`, else 1, tokens); spans; what is left out.
+    """
     reference, predicted = example.reference, example.predicted
     same = len(reference) == len(predicted) and all(a.orth == b.orth for a, b in zip(reference, predicted))
     is_space = space_mask(predicted)

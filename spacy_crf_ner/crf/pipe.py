@@ -230,7 +230,7 @@ class CRFEntityRecognizer(TrainablePipe):
             raise ValueError(f"[initialize.components.{self.name}] labels = {chosen}: a label stands there twice.")
         if not chosen:
             raise ValueError(
-                f"{self.name}: no entity was found in {seen} training documents ({annotated} of them annotated), read from "
+                f"{self.name}: no entity was found in {seen} training documents ({annotated} annotated), read from "
                 f"{_describe(self.cfg['target_spans'])}. Is [corpora.train] the right file, and does "
                 f"[components.{self.name}] target_spans say where its entities are?"
             )
@@ -266,7 +266,10 @@ class CRFEntityRecognizer(TrainablePipe):
             )  # fmt: skip
 
     def _survey(self, get_examples: Callable[[], Iterable[Example]]) -> Tuple[Counter, int, Counter, int]:
-        """Look through the training examples. RETURNS: entities by label, documents, what cannot be tagged, annotated ones."""
+        """Look through the training examples.
+
+        RETURNS: Entities by label, number of documents, what cannot be tagged, number of annotated documents.
+        """
         found: Counter = Counter()
         left_out: Counter = Counter()
         seen = annotated = 0
@@ -443,7 +446,10 @@ class CRFEntityRecognizer(TrainablePipe):
         return entities
 
     def _possible(self, docs: Sequence[Doc], clamp: bool) -> Tensor:
-        """Tags each token may have, (documents * chains, longest, tags); with `clamp`, as entities that are set already allow."""
+        """Tags that each token may have, bool, (documents * chains, longest, tags).
+
+        clamp (bool): Keep to the entities that are set already.
+        """
         module = head_module(self.model)
         n_labels = 1 if module.overlap else len(self.labels)
         longest = max(len(doc) for doc in docs)

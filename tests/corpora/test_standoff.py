@@ -198,3 +198,27 @@ def test_real_corpora_are_read_in_full(parts: tuple, tmp_path: Path) -> None:
     assert {"documents": report.documents, "entities": report.annotated} == expected
     assert report.kept + report.lost + repeated == report.annotated
     assert report.lost < 0.002 * report.annotated
+
+
+def test_a_byte_order_mark_before_annotations_means_nothing(tmp_path: Path) -> None:
+    brat(tmp_path / "c", "Fever today", "\ufeffT1\tX 0 5\tFever\n")
+    (document,) = read_standoff(tmp_path / "c")
+    assert [e.label for e in document.entities] == ["X"]
+    assert not document.problems
+
+
+def test_what_is_wrong_is_reported_also_when_not_all_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "abc":
+        brat(tmp_path / "c", "Fever today", "T1\tX 0 50\tFever\n", name)
+    reader = Standoff(tmp_path / "c", limit=1)
+    with caplog.at_level("WARNING", logger="spacy"):
+        assert len(list(reader(NLP))) == 1
+        assert len(list(reader(NLP))) == 1
+    assert caplog.text.count("c/a.ann:1: entity T1 covers characters 0-50") == 1
+
+
+def test_texts_over_spacys_limit_are_read(tmp_path: Path) -> None:
+    brat(tmp_path / "c", "Fever " * 200_000, "T1\tX 0 5\tFever\n")
+    nlp = spacy.blank("en")
+    (example,) = Standoff(tmp_path / "c")(nlp)
+    assert len(example.reference.text) == 1_200_000

@@ -119,7 +119,7 @@ def test_partial_modes_do_not_punish_what_is_not_marked(encoder: str) -> None:
         fix_random_seed(0)
         nlp = make_nlp(encoder, partial=partial, entity_ratio=0.9, entity_ratio_margin=0.0, entity_ratio_weight=2.0)
         examples = make_examples(nlp)
-        nlp.initialize(lambda: examples)
+        nlp.initialize(lambda corpus=examples: corpus)
         pipe = nlp.get_pipe("crf_ner")
         emissions = pipe.model.predict([example.x for example in examples])
         losses[partial], gradients = pipe.get_loss(examples, emissions)
@@ -291,7 +291,7 @@ def test_threshold_and_temperature(trained: Language, encoder: str) -> None:
     text = "They took fever in New aspirin and the Lyon knee"
     sure = found(nlp(text))
     pipe.cfg["threshold"] = 0.999
-    assert [s for s in found(nlp(text))] == [s for s in sure if s[3] >= 0.999]
+    assert found(nlp(text)) == [s for s in sure if s[3] >= 0.999]
     pipe.cfg["threshold"] = 1e-3
     assert len(found(nlp(text))) >= len(sure)
     assert all(s[3] >= 1e-3 for s in found(nlp(text)))
@@ -501,6 +501,30 @@ def test_training_without_entities_says_where_it_looked(encoder: str) -> None:
     nlp = make_nlp(encoder, target_spans="elsewhere")
     with pytest.raises(ValueError, match=r'no entity .* doc\.spans\["elsewhere"\]'):
         nlp.initialize(lambda: make_examples(nlp))
+
+
+def test_an_empty_training_set_is_called_so(encoder: str) -> None:
+    with pytest.raises(ValueError, match="the training corpus has no document"):
+        make_nlp(encoder).get_pipe("crf_ner").initialize(lambda: iter(()))
+
+
+def test_a_label_given_twice_is_refused(encoder: str) -> None:
+    nlp = make_nlp(encoder)
+    with pytest.raises(ValueError, match="stands there twice"):
+        nlp.get_pipe("crf_ner").initialize(lambda: make_examples(nlp), labels=["DRUG", "DRUG"])
+
+
+def test_a_score_that_does_not_choose_the_best_pipeline_is_pointed_out(
+    encoder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    nlp = make_nlp(encoder, target_spans="all", overlap=True)
+    with caplog.at_level("WARNING", logger="spacy"):
+        nlp.initialize(lambda: make_examples(nlp, "all"))
+        assert "spans_all_f = 1.0" in caplog.text
+        caplog.clear()
+        nlp.config["training"]["score_weights"]["spans_all_f"] = 1.0
+        nlp.initialize(lambda: make_examples(nlp, "all"))
+        assert not caplog.text
 
 
 def test_gold_that_cannot_be_tagged_is_counted(encoder: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -167,6 +167,8 @@ def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
     [
         ("package:no_such_package/model", "pip"),
         ("package:spacy_crf_ner/model", 'no folder "model"'),
+        ("package:spacy_crf_ner.crf/model", "pip"),
+        ("package:./here", "pip"),
         ("./no/such/folder", "no such folder"),
         ("{here}", r"no config\.json"),
         ("nobody/no-such-model", "could not be loaded.*[Ww]ithout a network"),
@@ -191,3 +193,11 @@ def test_a_folder_in_a_package_is_found(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_unused_model_says_how_to_get_weights() -> None:
     with pytest.raises(ValueError, match=r"nlp\.initialize"):
         TransformerCNN("somewhere").predict([NLP("fever")])
+
+
+def test_broken_weights_are_named(tmp_path: Path) -> None:
+    write_encoder(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match="could not be loaded") as error:
+        build(str(tmp_path))
+    assert str(tmp_path) in str(error.value)

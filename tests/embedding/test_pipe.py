@@ -26,7 +26,8 @@ def make_shared(encoder: str, *pipes: str) -> Language:
         "crf_ner": {"@architectures": "spacy_crf_ner.CRFTagger.v1", "tok2vec": LISTENER},
         "tagger": {"@architectures": "spacy.Tagger.v2", "tok2vec": LISTENER},
         "textcat": {"@architectures": "spacy.TextCatReduce.v1", "exclusive_classes": True, "tok2vec": LISTENER,
-                    "use_reduce_first": False, "use_reduce_last": False, "use_reduce_max": True, "use_reduce_mean": True},
+                    "use_reduce_first": False, "use_reduce_last": False, "use_reduce_max": True,
+                    "use_reduce_mean": True},
     }  # fmt: skip
     for pipe in pipes:
         nlp.add_pipe(pipe, config={"model": models[pipe]})

@@ -76,6 +76,7 @@ def test_the_lstm_reads_each_document_by_itself() -> None:
     together = lstm(vectors, [4, 0, 2, 3])
     alone = torch.cat([lstm(part, [len(part)]) for part in vectors.split([4, 2, 3])])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    assert lstm(vectors[:0], [0, 0]).shape == (0, 8)
     lstm.train()
     assert not torch.equal(lstm(vectors, [9], 0.5), lstm(vectors, [9], 0.0))
 
