@@ -44,9 +44,12 @@ def convert(
     counts = Report()
     documents = FORMATS[source or detect(input)].read(input)
     docs = to_docs(documents, nlp.make_doc, ("ents", ALL_ENTITIES), counts)
-    write_docs(tqdm(docs, desc=f"Reading {input}", unit=" documents", disable=None), output)
+    converted = list(tqdm(docs, desc=f"Reading {input}", unit=" documents", disable=None))
     for line in counts.summary():
         msg.text(line)
+    if counts.annotated and not counts.kept:
+        fail(f"None of {counts.annotated:,} entities could be kept, so nothing was written.")
+    write_docs(converted, output)
     if report is not None:
         with written_whole(report) as beside:
             beside.write_text("".join(f"{problem}\n" for problem in counts.problems), encoding="utf-8")
@@ -55,7 +58,7 @@ def convert(
         msg.text("List them all with --report FILE.")
     msg.good(f"Wrote {output}")
     if strict and counts.lost:
-        fail(f"{counts.lost:,} entities were left out, and --strict was given.")
+        fail(f"--strict: {counts.lost:,} of {counts.annotated:,} entities were left out. {output} holds the others.")
 
 
 def blank(lang: str) -> "spacy.language.Language":
@@ -82,6 +85,8 @@ def write_docs(docs: Iterable[Doc], path: Path) -> int:
 
 def read_docs(path: Path, nlp: "spacy.language.Language") -> Iterable[Doc]:
     """Read a .spacy file. RAISES (CorpusError): It is not there, or not such a file."""
+    if path.is_dir():
+        raise CorpusError(f"{path}: it is a folder, not a .spacy file. Convert it first: crf-ner convert.")
     if not path.is_file():
         raise CorpusError(f"{path}: there is no such file.")
     try:

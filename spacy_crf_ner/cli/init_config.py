@@ -36,6 +36,11 @@ def init_config(
         beside.write_text(text + "\n", encoding="utf-8")
     say = Printer()
     say.good(f"Wrote {output}")
+    if encoder is None and template != "cnn_crf" and lang != "en":
+        say.warn(f"The default encoder is an English one. For {lang}, name another with --encoder.")
+    for path in (train, dev):
+        if path is not None and not path.exists():
+            say.warn(f"{path} is not there yet.")
     missing = [f"--paths.{name} FILE" for name, path in (("train", train), ("dev", dev)) if path is None]
     say.text(" ".join(["Train with: python -m spacy train", str(output), "--output training", *missing]))
 

@@ -7,6 +7,7 @@ import typer
 from wasabi import msg
 
 from ..corpora.split import split as split_items
+from ..corpora.standoff import CorpusError
 from .convert import blank, read_docs, write_docs
 from .errors import clear_errors, written_whole
 
@@ -20,6 +21,8 @@ def split(
     seed: int = typer.Option(0, "--seed", help="The same seed gives the same parts."),
 ) -> None:
     """Split a corpus at random, by document. split.json says which document went where."""
+    if dev < 0 or test < 0 or dev + test >= 1:
+        raise CorpusError(f"--dev {dev} --test {test}: both must be 0 or more, and leave a share for training.")
     docs = list(read_docs(input, blank("xx")))
     parts = split_items(docs, {"train": 1 - dev - test, "dev": dev, "test": test}, seed)
     for name, part in parts.items():

@@ -94,7 +94,6 @@ class Report:
     documents: int = 0
     annotated: int = 0
     kept: int = 0
-    crowded: int = 0
     other: Counter = field(default_factory=Counter)
     problems: List[Problem] = field(default_factory=list)
 
@@ -106,10 +105,6 @@ class Report:
     def summary(self) -> List[str]:
         """What to tell a person, a line each."""
         lines = [f"{self.documents:,} documents, {self.annotated:,} entities annotated, {self.kept:,} kept."]
-        if self.crowded:
-            lines.append(
-                f"{self.crowded:,} of them overlap with a longer one: they stand in the span groups, not in doc.ents."
-            )
         for kind, n in Counter(p.kind for p in self.problems).most_common():
             first = next(p for p in self.problems if p.kind == kind)
             lines.append(f"{n:,} × {kind}. First: {first}")
@@ -157,24 +152,26 @@ def to_doc(
     is_space = np.fromiter((token.is_space for token in doc), dtype=bool, count=len(doc))
     spans: List[Span] = []
     unplaced: List[Tuple[int, int, str]] = []
-    seen = set()
+    by_place: Dict[Tuple[int, int, str], Entity] = {}
     for entity in document.entities:
         span = _place(document, entity, doc, is_space)
         if span is None:
             unplaced += [(start, end, entity.label) for start, end in entity.fragments]
-        elif (key := (span.start, span.end, entity.label)) in seen:
+        elif (key := (span.start, span.end, entity.label)) in by_place:
             document.report(entity, "the same entity twice", f"entity {entity.id} repeats another one.", lost=False)
         else:
-            seen.add(key)
+            by_place[key] = entity
             spans.append(span)
     spans.sort(key=lambda s: (s.start, -s.end, s.label_))
-    crowded = 0
     for place, labels in check_setter(setter).items():
         here = [s for s in spans if labels is True or (labels and s.label_ in labels)]
         gone = [u for u in unplaced if labels is True or (labels and u[2] in labels)]
         if place == "ents":
             flat = filter_spans(here)
-            crowded = len(here) - len(flat)
+            for span in sorted(set(here) - set(flat)):
+                entity = by_place[span.start, span.end, span.label_]
+                message = f'entity {entity.id} ({entity.label}), "{span.text}", is in the span groups, not in doc.ents.'
+                document.report(entity, "overlap with a longer entity", message, lost=False)
             taken = {token.i for span in flat for token in span}
             touched = {t.i for a, b, _ in gone for t in doc if t.idx < b and t.idx + len(t) > a} - taken
             doc.set_ents(flat, missing=[doc[i : i + 1] for i in sorted(touched)], default="outside")
@@ -185,7 +182,6 @@ def to_doc(
         report.documents += 1
         report.annotated += len(document.entities) + document.unread
         report.kept += len(spans)
-        report.crowded += crowded
         report.other.update(document.other)
         report.problems += document.problems
     return doc
@@ -196,14 +192,16 @@ def _place(document: Document, entity: Entity, doc: Doc, is_space: np.ndarray) -
     name = f"entity {entity.id} ({entity.label})"
     if len(entity.fragments) > 1:
         parts = " … ".join(document.text[a:b] for a, b in entity.fragments)
-        document.report(entity, "discontinuous entity", f'{name}, "{parts}", has {len(entity.fragments)} parts.')
+        document.report(
+            entity, "discontinuous entity", f'{name}, "{parts}", has {len(entity.fragments)} parts: left out.'
+        )
         return None
     # by hand rather than char_span, since white space at the ends may be inside a token
     text = document.text[entity.start : entity.end]
     start = entity.start + len(text) - len(text.lstrip())
     end = entity.end - len(text) + len(text.rstrip())
     if start >= end:
-        document.report(entity, "only white space", f"{name} covers white space only.")
+        document.report(entity, "only white space", f"{name} covers white space only: left out.")
         return None
     span = doc.char_span(start, end)
     widened = span is None
@@ -211,7 +209,7 @@ def _place(document: Document, entity: Entity, doc: Doc, is_space: np.ndarray) -
         span = doc.char_span(start, end, alignment_mode="expand")
     trimmed = trim_spaces(span.start, span.end, is_space) if span is not None else None
     if trimmed is None:
-        document.report(entity, "only white space", f"{name} covers white space only.")
+        document.report(entity, "only white space", f"{name} covers white space only: left out.")
         return None
     if widened:
         document.report(

@@ -525,7 +525,11 @@ def _check_settings(name: str, cfg: Dict[str, Any]) -> None:
     if cfg["partial"] not in (None, "marginal", "expected_entity_ratio"):
         raise wrong("partial", 'it is null, "marginal" or "expected_entity_ratio".')
     if cfg["overlap"] and cfg["output_spans"] == "ents":
-        raise wrong("output_spans", "with overlap = true it must name a span group, since doc.ents cannot overlap.")
+        raise wrong(
+            "output_spans",
+            "with overlap = true it must name a span group, since doc.ents cannot overlap. "
+            'target_spans = "entities" reads and writes where convert puts all entities.',
+        )
     if cfg["threshold"] is not None and not 0 < cfg["threshold"] <= 1:
         raise wrong("threshold", "it is a probability above 0 and at most 1, or null for the best sequence.")
     if not cfg["temperature"] > 0:

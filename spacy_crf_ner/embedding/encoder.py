@@ -52,8 +52,8 @@ def resolve_encoder(encoder: str) -> str:
 def _cannot_load(encoder: str, error: Exception) -> ValueError:
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ValueError(
-        f'encoder = "{encoder}": it could not be loaded ({first_line}). {HOW_TO_NAME} Without a network, use a folder '
-        "or a package."
+        f'encoder = "{encoder}": it could not be loaded ({first_line}). Is the name right? {HOW_TO_NAME} Without a '
+        "network, use a folder or a package."
     )
 
 
@@ -69,7 +69,7 @@ def load_tokenizer(encoder: str) -> PieceTokenizer:
         config = AutoConfig.from_pretrained(source)
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
     except Exception as error:  # transformers and safetensors raise what they like for a broken or missing file
-        raise _cannot_load(encoder, error) from error
+        raise _cannot_load(encoder, error) from None
     return PieceTokenizer(tokenizer, _max_length(config, tokenizer))
 
 
@@ -86,7 +86,7 @@ def load_pretrained(encoder: str) -> Tuple[Any, PieceTokenizer, Dict[str, Any]]:
     try:
         found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, {})
     except Exception as error:  # transformers and safetensors raise what they like for a broken or missing file
-        raise _cannot_load(encoder, error) from error
+        raise _cannot_load(encoder, error) from None
     config = found.transformer.config
     if config.is_encoder_decoder:
         raise ValueError(

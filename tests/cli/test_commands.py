@@ -34,8 +34,10 @@ def read(path: Path) -> list:
 def test_convert_and_split(notes: Path, tmp_path: Path) -> None:
     result = run("convert", notes, tmp_path / "all.spacy", "--report", tmp_path / "report.txt", "--strict")
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "report.txt").read_text() == ""
     docs = read(tmp_path / "all.spacy")
+    remarks = (tmp_path / "report.txt").read_text().splitlines()
+    assert all("is in the span groups, not in doc.ents" in remark for remark in remarks)
+    assert len(remarks) == sum(len(doc.spans["entities"]) - len(doc.ents) for doc in docs) > 0
     lines = [line for ann in notes.glob("*.ann") for line in ann.read_text().splitlines()]
     assert sum(len(doc.spans["entities"]) for doc in docs) == len(lines)
     assert f"{len(lines):,} entities annotated, {len(lines):,} kept" in said(result)
@@ -66,7 +68,12 @@ def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
     assert (tmp_path / "r.txt").read_text().startswith("c/a.ann:2: entity T2 covers characters 6-99")
     strict = run("convert", folder, tmp_path / "b.spacy", "--strict")
     assert strict.exit_code == 1
-    assert "1 entities were left out" in said(strict)
+    assert "1 of 2 entities were left out" in said(strict)
+    (folder / "a.ann").write_text("T2\tX 6 99\tout\n")
+    nothing = run("convert", folder, tmp_path / "c.spacy")
+    assert nothing.exit_code == 1
+    assert "None of 1 entities could be kept" in said(nothing)
+    assert not (tmp_path / "c.spacy").exists()
 
 
 @pytest.mark.parametrize(
