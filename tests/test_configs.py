@@ -16,6 +16,7 @@ from spacy.training.loop import train as train_loop
 from thinc.api import Config
 
 from spacy_crf_ner.cli.init_config import NAMES, make_config
+from spacy_crf_ner.training.optimizer import AdamW
 
 from .conftest import ROOT, found
 
@@ -66,6 +67,7 @@ def test_a_config_trains_saves_and_loads(name: str, data: Path, encoder: str, tm
     again = spacy.load(path)
     text = "Severe fever and pain in the left knee, treated with 20 mg of ramipril."
     assert found(nlp(text)) == found(again(text))
+    assert isinstance(again.resume_training(), AdamW)
     assert again.meta["performance"]["ents_f"] is not None
 
 

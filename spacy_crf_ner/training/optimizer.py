@@ -36,7 +36,7 @@ def make_adamw(
     *,
     groups: Dict[str, Dict[str, Any]] = DEFAULT_GROUPS,
     warmup_steps: int = 0,
-    total_steps: Optional[int] = None,
+    total_steps: Union[int, str, None] = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
@@ -50,7 +50,9 @@ def make_adamw(
         Each has `pattern`, shell-style, on `pipe/parameter`; `learn_rate`, a number or a schedule; and, where
         wanted, `weight_decay`.
     warmup_steps (int): Steps in which all rates rise from 0.
-    total_steps (Optional[int]): After the warm-up all rates fall linearly to 0 at this step; null: they do not.
+    total_steps (Union[int, str, None]): After the warm-up all rates fall linearly to 0 at this step; null: they do
+        not. `nlp.initialize()` and `nlp.resume_training()` hand a variable such as ${training.max_steps} over as
+        it stands: outside of a training loop no number of steps is known, and the rates do not fall.
     beta1, beta2, eps (float): AdamW's own.
     weight_decay (float): Decoupled decay of weight matrices; biases, norms, other vectors and the CRF's
         transitions have none.
@@ -64,6 +66,10 @@ def make_adamw(
                 f"[training.optimizer] groups.{name} = {group}: a group has pattern and learn_rate, and may have "
                 "weight_decay."
             )
+    if isinstance(total_steps, str):
+        if not total_steps.startswith("${"):
+            raise ValueError(f'[training.optimizer] total_steps = "{total_steps}" must be a number or null.')
+        total_steps = None
     if total_steps is not None and total_steps <= warmup_steps:
         raise ValueError(
             f"[training.optimizer] total_steps = {total_steps} must be more than warmup_steps = {warmup_steps}. "

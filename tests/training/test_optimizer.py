@@ -219,6 +219,7 @@ def test_the_encoder_has_its_own_rate_by_default(encoder: str) -> None:
         ({"groups": {"a": {"pattern": "*", "learn_rate": 1, "speed": 2}}}, "groups.a"),
         ({"warmup_steps": 5, "total_steps": 5}, "total_steps"),
         ({"grad_clip": -1.0}, "grad_clip"),
+        ({"total_steps": "many"}, "total_steps"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
