@@ -34,7 +34,10 @@ def seeded() -> None:
 
 
 def write_tokenizer(folder: Path, kind: str = "wordpiece") -> Any:
-    """Train a tokenizer of a family on the small corpus and save it as transformers would."""
+    """Make a tokenizer of a family for the small corpus and save it as transformers would.
+
+    The word pieces are listed here, since what a trainer finds differs from run to run.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -42,10 +45,12 @@ def write_tokenizer(folder: Path, kind: str = "wordpiece") -> Any:
     texts = [text for text, _ in TEXTS] * 3
     if kind == "wordpiece":
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        heads = {word[:3].lower() for text in texts for word in text.split()}
+        vocabulary = [*special, *letters, *(f"##{letter}" for letter in letters), *sorted(heads - set(letters))]
+        pieces = {piece: i for i, piece in enumerate(vocabulary)}
+        tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, initial_alphabet=letters)
         first, last, pad, unk = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
     else:
         special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
@@ -62,7 +67,7 @@ def write_tokenizer(folder: Path, kind: str = "wordpiece") -> Any:
                 vocab_size=150, special_tokens=special, unk_token="<unk>", initial_alphabet=letters
             )
         first, last, pad, unk = "<s>", "</s>", "<pad>", "<unk>"
-    tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.train_from_iterator(texts, trainer)
     ids = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=ids)
     # settings that a published tokenizer.json may have, and that must not cut or fill anything here
