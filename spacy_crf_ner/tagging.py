@@ -136,6 +136,29 @@ def tags_to_spans(tags: Iterable[int]) -> List[TagSpan]:
     return spans
 
 
+def paths_to_spans(tags: np.ndarray) -> np.ndarray:
+    """Spans of many legal BILUO sequences at once.
+
+    tags (np.ndarray): int64, (sequences, tokens), O where padded.
+    RETURNS: int64, (spans, 4): sequence, first token, last + 1, label; in order of sequence and start.
+    RAISES (ValueError): A sequence is not legal.
+    """
+    position = np.where(tags == OUTSIDE, -1, (tags - 1) % 4)
+    starts = np.argwhere((position == BEGIN) | (position == UNIT))
+    ends = np.argwhere((position == LAST) | (position == UNIT))
+    if len(starts) == len(ends):
+        label = (tags[tuple(starts.T)] - 1) // 4
+        spans = np.column_stack([starts, ends[:, 1] + 1, label])
+        # every token of an entity has its label, and what is inside is inside of one
+        sizes = ends[:, 1] - starts[:, 1] + 1
+        legal = (starts[:, 0] == ends[:, 0]).all() and (sizes > 0).all() and sizes.sum() == (tags != OUTSIDE).sum()
+        if legal and (np.repeat(label, sizes) == (tags[tags != OUTSIDE] - 1) // 4).all():
+            return spans
+    for row in tags:
+        tags_to_spans(row)
+    raise AssertionError("tags_to_spans and paths_to_spans disagree on what is legal.")
+
+
 def trim_spaces(start: int, end: int, is_space: np.ndarray) -> Optional[Tuple[int, int]]:
     """Take white-space tokens off both ends of a span.
 

@@ -15,6 +15,9 @@ from thinc.api import fix_random_seed
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if not torch.cuda.is_available():
+    # read when triton is first imported, which others may do before our kernels are
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 ROOT = Path(__file__).parent.parent
 CORPORA = ROOT.parent / "shared" / "data"
 

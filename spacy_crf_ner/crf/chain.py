@@ -4,22 +4,15 @@ Both keep learned scores (parameters) and hard constraints (buffers) apart: a mo
 no probability, whatever was learned. The constraints hold in likelihood, marginals and decoding alike.
 """
 
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torchcrf import CRF
 
 from .. import tagging
-from .recursions import (
-    FORBIDDEN,
-    Chain,
-    ForwardBackward,
-    forward_backward,
-    log_normalizer,
-    path_score,
-    viterbi,
-)
+from . import recursions
+from .recursions import FORBIDDEN, Chain, ForwardBackward, inside, log_normalizer, path_score
 
 
 def _forbid(scores: Tensor, legal: Tensor) -> Tensor:
@@ -27,13 +20,14 @@ def _forbid(scores: Tensor, legal: Tensor) -> Tensor:
 
 
 class _ChainMaths:
-    """What can be asked of chains whose move scores `scores(batch)` gives.
+    """What can be asked of chains whose move scores `scores()` gives.
 
     Everywhere: emissions (batch, time, tags); lengths int64 on the CPU, (batch,), each >= 1; `possible`
     a bool tensor (batch, time, tags), False where a token cannot have a tag (None: everything can be).
+    Probabilities and their logarithms (in nats) come as float64.
     """
 
-    def scores(self, batch: int) -> Chain:
+    def scores(self) -> Chain:
         raise TypeError(f"{type(self).__name__} has to say what its move scores are.")
 
     def log_likelihood(
@@ -41,32 +35,59 @@ class _ChainMaths:
     ) -> Tensor:
         """log P(what is known of the tags), summed over every tag that an unknown token may have.
 
+        With all tags known this is the log probability of the sequence.
+
         tags (Tensor): int64, (batch, time), UNKNOWN (-1) where the tag is not known.
-        RETURNS (Tensor): nats, (batch,).
+        RETURNS (Tensor): (batch,).
         """
-        chain = self.scores(len(emissions))
+        chain = self.scores()
         free = restrict(emissions, possible)
-        inside = torch.arange(tags.shape[1], device=tags.device) < lengths.to(tags.device)[:, None]
-        if ((tags == tagging.UNKNOWN) & inside).any():
+        if ((tags == tagging.UNKNOWN) & inside(emissions, lengths)).any():
             known = log_normalizer(restrict(free, allowed_by(tags, emissions.shape[2])), chain, lengths)
         else:
             known = path_score(free, chain, tags, lengths)
         return known - log_normalizer(free, chain, lengths)
 
+    def log_token_probability(
+        self, emissions: Tensor, lengths: Tensor, wanted: Tensor, possible: Optional[Tensor] = None
+    ) -> Tensor:
+        """log P(tag at t is one of the wanted), (batch, time), 0 where padded. wanted: bool, (batch, time, tags)."""
+        free = restrict(emissions, possible)
+        return recursions.log_token_probability(free, self.scores(), lengths, wanted)
+
+    def token_marginals(
+        self, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor] = None, temperature: float = 1.0
+    ) -> Tensor:
+        """P(tag at t), (batch, time, tags), 0 where padded; no gradient."""
+        return recursions.token_marginals(*self._tempered(emissions, possible, temperature), lengths)
+
     def forward_backward(
         self, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor] = None, temperature: float = 1.0
     ) -> ForwardBackward:
         """Forward and backward scores, from which every marginal follows; all scores divided by `temperature`."""
-        chain = self.scores(len(emissions))
-        free = restrict(emissions, possible)
-        if temperature != 1.0:
-            chain = Chain(*(part / temperature for part in chain))
-            free = free / temperature
-        return forward_backward(free, chain, lengths)
+        return recursions.forward_backward(*self._tempered(emissions, possible, temperature), lengths)
+
+    def entropy(
+        self, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor] = None, temperature: float = 1.0
+    ) -> Tensor:
+        """How undecided the chain is between sequences, (batch,); no gradient."""
+        return recursions.entropy(*self._tempered(emissions, possible, temperature), lengths)
 
     def best_paths(self, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor] = None) -> Tensor:
         """Most probable legal tags, int64, (batch, time), 0 where padded."""
-        return viterbi(restrict(emissions, possible), self.scores(len(emissions)), lengths)
+        return recursions.viterbi(restrict(emissions, possible), self.scores(), lengths)
+
+    def n_best_paths(
+        self, emissions: Tensor, lengths: Tensor, n: int, possible: Optional[Tensor] = None
+    ) -> Tuple[Tensor, Tensor]:
+        """The n most probable legal sequences, (batch, n, time), and log P of each, -inf where there are fewer."""
+        return recursions.n_best(restrict(emissions, possible), self.scores(), lengths, n)
+
+    def _tempered(self, emissions: Tensor, possible: Optional[Tensor], temperature: float) -> Tuple[Tensor, Chain]:
+        return (
+            restrict(emissions / temperature, possible),
+            Chain(*(part / temperature for part in self.scores())),
+        )
 
 
 def restrict(emissions: Tensor, possible: Optional[Tensor]) -> Tensor:
@@ -110,31 +131,38 @@ class LinearChainCRF(_ChainMaths, CRF):
         crf.legal_end.copy_(torch.from_numpy(tagging.legal_ends(n_labels)))
         return crf
 
-    def scores(self, batch: int) -> Chain:
+    def scores(self) -> Chain:
         return Chain(
             _forbid(self.transitions, self.legal_moves)[None],
             _forbid(self.start_transitions, self.legal_start)[None],
             _forbid(self.end_transitions, self.legal_end)[None],
         )
 
+    def forward(self, emissions: Tensor, tags: Tensor, mask: Optional[Tensor] = None, reduction: str = "sum") -> Tensor:
+        """As `torchcrf.CRF.forward`; worked in float64, and given in the parameters' precision or the emissions'."""
+        likelihood = super().forward(emissions, tags, mask, reduction)
+        return likelihood.to(torch.promote_types(emissions.dtype, self.transitions.dtype))
+
     # The three steps in which torchcrf.CRF does its work; time comes first in all of them.
 
     def _compute_score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        chain = self.scores(emissions.shape[1])
-        return path_score(emissions.transpose(0, 1), chain, tags.transpose(0, 1), _lengths(mask))
+        return path_score(emissions.transpose(0, 1), self.scores(), tags.transpose(0, 1), _lengths(mask))
 
     def _compute_normalizer(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        return log_normalizer(emissions.transpose(0, 1), self.scores(emissions.shape[1]), _lengths(mask))
+        return log_normalizer(emissions.transpose(0, 1), self.scores(), _lengths(mask))
 
     def _viterbi_decode(self, emissions: Tensor, mask: Tensor) -> List[List[int]]:
         lengths = _lengths(mask)
-        tags = viterbi(emissions.transpose(0, 1), self.scores(emissions.shape[1]), lengths).tolist()
+        tags = recursions.viterbi(emissions.transpose(0, 1), self.scores(), lengths).tolist()
         return [row[:length] for row, length in zip(tags, lengths.tolist())]
 
 
 def _lengths(mask: Tensor) -> Tensor:
-    """Sequence lengths from torchcrf's (time, batch) prefix mask."""
-    return mask.long().sum(0).cpu()
+    """Sequence lengths from torchcrf's (time, batch) mask. RAISES (ValueError): A gap in a sequence."""
+    mask = mask.bool()
+    if (mask[1:] & ~mask[:-1]).any():
+        raise ValueError("The mask has gaps: each sequence must be on from its first token to its last.")
+    return mask.sum(0).cpu()
 
 
 class PerLabelChains(_ChainMaths, nn.Module):
@@ -160,10 +188,9 @@ class PerLabelChains(_ChainMaths, nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1)
 
-    def scores(self, batch: int) -> Chain:
-        documents = batch // self.n_labels
+    def scores(self) -> Chain:
         return Chain(
-            _forbid(self.transitions, self.legal_moves).repeat(documents, 1, 1),
-            _forbid(self.start_transitions, self.legal_start).repeat(documents, 1),
-            _forbid(self.end_transitions, self.legal_end).repeat(documents, 1),
+            _forbid(self.transitions, self.legal_moves),
+            _forbid(self.start_transitions, self.legal_start),
+            _forbid(self.end_transitions, self.legal_end),
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import tagging
 from ..tagging import BEGIN, INSIDE, LAST, UNIT, TagSpan
-from .chain import _ChainMaths
+from .chain import _ChainMaths, restrict
 from .recursions import FORBIDDEN
 
 MAX_PADDED_TOKENS = 32_768
@@ -27,70 +27,94 @@ class ScoredSpan(NamedTuple):
 
 
 class SpanMarginals:
-    """Probabilities of spans in one sequence.
+    """Probabilities of spans in a batch of sequences, under the chain that decodes.
 
-    emissions (np.ndarray): (tokens, tags), FORBIDDEN where a token cannot have a tag.
-    transitions (np.ndarray): (tags, tags).
-    alpha, beta (np.ndarray): Forward and backward log scores, offsets included, float64, (tokens, tags).
+    Parameters are those of `decode`. Spans are given and returned as int64 tensors (spans, 4): sequence, first
+    token, last + 1, label.
     """
 
-    def __init__(self, emissions: np.ndarray, transitions: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> None:
-        self._emissions = emissions.astype(np.float64)
-        self._transitions = transitions.astype(np.float64)
-        self._alpha = alpha
-        self._beta = beta
-        # log Z as it looks from each token: the same up to rounding, which cancels in a difference nearby
-        self._log_z = np.logaddexp.reduce(alpha + beta, axis=1)
+    def __init__(
+        self,
+        crf: _ChainMaths,
+        emissions: Tensor,
+        lengths: Tensor,
+        possible: Optional[Tensor] = None,
+        temperature: float = 1.0,
+    ) -> None:
+        scores = crf.forward_backward(emissions, lengths, possible, temperature)
+        self._lengths = lengths.to(emissions.device)
+        self._emissions = restrict(emissions / temperature, possible)
+        self._transitions = crf.scores().transitions.double() / temperature
+        self._alpha, self._alpha_offset = scores.alpha, scores.alpha_offset
+        self._beta, self._beta_offset = scores.beta, scores.beta_offset
         # sums over runs of I tags; forbidden tokens are counted apart, since they would swallow the sum
-        inside_ids = np.arange(1 + INSIDE, emissions.shape[1], 4)
-        stay = self._emissions[:, inside_ids] + self._transitions[inside_ids, inside_ids]
+        inside_ids = torch.arange(1 + INSIDE, emissions.shape[2], 4, device=emissions.device)
+        loops = self._transitions[:, inside_ids, inside_ids]  # (chains, labels)
+        stay = self._emissions[..., 1 + INSIDE :: 4].double()
+        stay = stay + loops.repeat(len(emissions) // len(loops), 1)[:, None]
         wall = stay < FORBIDDEN / 2
-        zero = np.zeros((1, len(inside_ids)))
-        self._run = np.concatenate([zero, np.cumsum(np.where(wall, 0.0, stay), 0)])
-        self._walls = np.concatenate([zero, np.cumsum(wall, 0)])
+        self._run = torch.nn.functional.pad(stay.masked_fill_(wall, 0.0).cumsum(1), (0, 0, 1, 0))
+        self._walls = torch.nn.functional.pad(wall.cumsum(1), (0, 0, 1, 0))
 
-    def _inner(self, start: np.ndarray, end: np.ndarray, label: np.ndarray) -> np.ndarray:
+    def _move(self, row: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        return self._transitions[row % len(self._transitions), before, after]
+
+    def _inner(self, row: Tensor, start: Tensor, end: Tensor, label: Tensor) -> Tensor:
         """Score of tokens start + 1 ... end - 1 as I tags, with the moves into them; 0 where there are none."""
         begin, inside = 1 + 4 * label + BEGIN, 1 + 4 * label + INSIDE
-        first = self._transitions[begin, inside] + self._emissions[np.minimum(start + 1, end - 1), inside]
-        rest = self._run[end, label] - self._run[np.minimum(start + 2, end), label]
-        walls = self._walls[end, label] - self._walls[np.minimum(start + 2, end), label]
-        return np.where(end - start < 2, 0.0, first + rest + FORBIDDEN * walls)
+        second = torch.minimum(start + 1, end - 1)
+        first = self._move(row, begin, inside) + self._emissions[row, second, inside]
+        third = torch.minimum(start + 2, end)
+        rest = self._run[row, end, label] - self._run[row, third, label]
+        walls = self._walls[row, end, label] - self._walls[row, third, label]
+        return torch.where(end - start < 2, 0.0, first + rest + FORBIDDEN * walls)
 
-    def probabilities(self, spans: Sequence[TagSpan]) -> np.ndarray:
-        """P(span) for each span, float64, (spans,)."""
-        if not spans:
-            return np.zeros(0)
-        start, end, label = np.asarray(spans, dtype=np.int64).T
+    def _log_z(self, row: Tensor, token: Tensor) -> Tensor:
+        """log Z as it looks from a token: the same for all up to rounding, which cancels in a difference nearby."""
+        mass = torch.logsumexp(self._alpha[row, token].double() + self._beta[row, token], -1)
+        return mass + self._alpha_offset[row, token] + self._beta_offset[row, token]
+
+    def _through(self, row: Tensor, start: Tensor, first: Tensor, last: Tensor, end: Tensor, inner: Tensor) -> Tensor:
+        """P(tags `first` at start and `last` at end - 1, and what `inner` scores between them)."""
+        left = self._alpha[row, start, first] + self._alpha_offset[row, start]
+        right = self._beta[row, end - 1, last] + self._beta_offset[row, end - 1]
+        return (left + inner + right - self._log_z(row, start)).clamp_max(0.0).exp()
+
+    def probabilities(self, spans: Tensor) -> Tensor:
+        """P(span) of each span, float64, (spans,)."""
+        row, start, end, label = spans.T
         begin, inside, last, unit = (1 + 4 * label + position for position in (BEGIN, INSIDE, LAST, UNIT))
-        before = np.where(end - start == 2, begin, inside)
-        closing = self._transitions[before, last] + self._emissions[end - 1, last] + self._beta[end - 1, last]
-        longer = self._alpha[start, begin] + self._inner(start, end - 1, label) + closing
-        single = self._alpha[start, unit] + self._beta[start, unit]
-        log_p = np.where(end - start == 1, single, longer) - self._log_z[start]
-        return np.exp(np.minimum(log_p, 0.0))
+        single = end - start == 1
+        before = torch.where(end - start == 2, begin, inside)
+        closing = self._move(row, before, last) + self._emissions[row, end - 1, last]
+        inner = torch.where(single, 0.0, self._inner(row, start, torch.maximum(end - 1, start + 1), label) + closing)
+        return self._through(row, start, torch.where(single, unit, begin), torch.where(single, unit, last), end, inner)
 
-    def above(self, threshold: float) -> List[ScoredSpan]:
+    def above(self, threshold: float) -> Tensor:
         """Every span, on the best path or not, whose probability is at least `threshold` (> 0).
 
         From each token that begins an entity with enough probability the entity is grown for as long as the
         mass of all entities that go on keeps above the threshold, so that the work is bounded by 1 / threshold.
         """
-        marginals = np.exp(np.minimum(self._alpha + self._beta - self._log_z[:, None], 0.0))
-        found = [
-            TagSpan(int(t), int(t) + 1, int(label))
-            for t, label in np.argwhere(marginals[:, 1 + UNIT :: 4] >= threshold)
-        ]
-        for t, label in np.argwhere(marginals[:, 1 + BEGIN :: 4] >= threshold).tolist():
-            inside = tagging.tag_id(label, INSIDE)
-            for end in range(t + 2, len(self._emissions) + 1):
-                found.append(TagSpan(t, end, label))
-                goes_on = self._alpha[t, tagging.tag_id(label, BEGIN)] + self._beta[end - 1, inside] - self._log_z[t]
-                goes_on += self._inner(np.array([t]), np.array([end]), np.array([label]))[0]
-                if np.exp(min(goes_on, 0.0)) < threshold:
-                    break
-        scores = self.probabilities(found)
-        return [ScoredSpan(span, float(p)) for span, p in zip(found, scores) if p >= threshold]
+        marginals = torch.softmax(self._alpha + self._beta, -1)
+        on = torch.arange(marginals.shape[1], device=marginals.device) < self._lengths[:, None]
+        marginals = marginals * on[..., None]
+        row, start, label = torch.nonzero(marginals[..., 1 + UNIT :: 4] >= threshold).T
+        found = [torch.stack([row, start, start + 1, label], 1)]
+        row, start, label = torch.nonzero(marginals[..., 1 + BEGIN :: 4] >= threshold).T
+        end = start + 2
+        while len(row):
+            fits = end <= self._lengths[row]
+            row, start, end, label = (x[fits] for x in (row, start, end, label))
+            found.append(torch.stack([row, start, end, label], 1))
+            begin, inside = 1 + 4 * label + BEGIN, 1 + 4 * label + INSIDE
+            inner = self._inner(row, start, end, label)
+            goes_on = self._through(row, start, begin, inside, end, inner) >= threshold
+            row, start, label, end = row[goes_on], start[goes_on], label[goes_on], end[goes_on] + 1
+        spans = torch.cat(found)
+        spans = spans[self.probabilities(spans) >= threshold]
+        order = np.lexsort(spans.cpu().numpy().T[[3, 2, 1, 0]])
+        return spans[torch.from_numpy(order).to(spans.device)]
 
 
 def without_overlaps(spans: Sequence[ScoredSpan]) -> List[ScoredSpan]:
@@ -122,7 +146,7 @@ def decode(
     crf: _ChainMaths,
     emissions: Tensor,
     lengths: Tensor,
-    possible: Tensor,
+    possible: Optional[Tensor] = None,
     threshold: Optional[float] = None,
     temperature: float = 1.0,
 ) -> List[List[ScoredSpan]]:
@@ -130,7 +154,7 @@ def decode(
 
     emissions (Tensor): float32, (batch, time, tags).
     lengths (Tensor): int64 on the CPU, (batch,), each >= 1.
-    possible (Tensor): bool, (batch, time, tags).
+    possible (Optional[Tensor]): Tags that a token may have, bool, (batch, time, tags); None: all.
     threshold (Optional[float]): None gives the entities of the best path. A number gives every span that is
         at least as probable, without overlaps: it leaves out the doubtful ones of the best path and, set
         low, adds others from off it.
@@ -138,26 +162,18 @@ def decode(
     RETURNS (List[List[ScoredSpan]]): For each sequence, in order of their start.
     """
     with torch.no_grad():
-        scores = crf.forward_backward(emissions, lengths, possible, temperature)
-        alpha = (scores.alpha.double() + scores.alpha_offset[..., None]).cpu().numpy()
-        beta = (scores.beta.double() + scores.beta_offset[..., None]).cpu().numpy()
-        free = emissions.masked_fill(~possible, FORBIDDEN)
-        paths = None
+        emissions = restrict(emissions, possible)
+        marginals = SpanMarginals(crf, emissions, lengths, temperature=temperature)
         if threshold is None:
-            paths = crf.best_paths(emissions, lengths, possible).cpu().numpy()
-        tempered = (free / temperature).cpu().numpy()
-        transitions = (crf.scores(len(emissions)).transitions / temperature).cpu().numpy()
-    decoded = []
-    for i, n in enumerate(lengths.tolist()):
-        own = transitions[i if len(transitions) > 1 else 0]
-        marginals = SpanMarginals(tempered[i, :n], own, alpha[i, :n], beta[i, :n])
-        if paths is None:
-            assert threshold is not None
-            decoded.append(without_overlaps(marginals.above(threshold)))
+            paths = crf.best_paths(emissions, lengths).cpu().numpy()
+            spans = torch.from_numpy(tagging.paths_to_spans(paths)).to(emissions.device)
         else:
-            spans = tagging.tags_to_spans(paths[i, :n])
-            decoded.append([ScoredSpan(s, float(p)) for s, p in zip(spans, marginals.probabilities(spans))])
-    return decoded
+            spans = marginals.above(threshold)
+        scores = marginals.probabilities(spans)
+    decoded: List[List[ScoredSpan]] = [[] for _ in range(len(emissions))]
+    for (row, start, end, label), score in zip(spans.tolist(), scores.tolist()):
+        decoded[row].append(ScoredSpan(TagSpan(start, end, label), score))
+    return decoded if threshold is None else [without_overlaps(found) for found in decoded]
 
 
 def pad(rows: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:

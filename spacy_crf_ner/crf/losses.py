@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import tagging
 from .chain import _ChainMaths, allowed_by, restrict
-from .recursions import Chain, log_normalizer
+from .recursions import Chain, inside, log_normalizer
 
 Mode = Literal["joint", "marginal", "independent"]
 MODES = ("joint", "marginal", "independent")
@@ -28,13 +28,21 @@ def sequence_losses(
     """
     if mode == "joint":
         return -crf.log_likelihood(emissions, tags, lengths, possible)
-    if mode == "marginal":
-        token_scores = crf.forward_backward(emissions, lengths, possible).log_marginals()
-    else:
-        token_scores = torch.log_softmax(restrict(emissions, possible), -1)
-    gold = torch.logsumexp(restrict(token_scores, allowed_by(tags, emissions.shape[2])), -1)  # (batch, time)
-    inside = torch.arange(tags.shape[1], device=tags.device) < lengths.to(tags.device)[:, None]
-    return -(gold * inside).sum(1)
+    gold = allowed_by(tags, emissions.shape[2])
+    return -(log_token_probability(crf, emissions, lengths, possible, gold, mode)).sum(1)
+
+
+def log_token_probability(
+    crf: _ChainMaths, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor], wanted: Tensor, mode: Mode
+) -> Tensor:
+    """log P(tag at t is one of the wanted): under the chain, or in mode "independent" under each token's softmax.
+
+    RETURNS (Tensor): nats, (batch, time), 0 where padded.
+    """
+    if mode != "independent":
+        return crf.log_token_probability(emissions, lengths, wanted, possible)
+    scores = torch.log_softmax(restrict(emissions, possible), -1)
+    return torch.logsumexp(restrict(scores, wanted), -1) * inside(emissions, lengths)
 
 
 def entity_ratio_loss(
@@ -54,33 +62,30 @@ def entity_ratio_loss(
 
     RETURNS (Tensor): ().
     """
-    if mode == "independent":
-        outside = torch.softmax(restrict(emissions, possible), -1)[..., tagging.OUTSIDE]
-    else:
-        outside = crf.forward_backward(emissions, lengths, possible).log_marginals()[..., tagging.OUTSIDE].exp()
-    inside = torch.arange(emissions.shape[1], device=emissions.device) < lengths.to(emissions.device)[:, None]
-    expected = ((1 - outside) * inside).sum() / inside.sum()
+    is_outside = torch.zeros_like(emissions, dtype=torch.bool)
+    is_outside[..., tagging.OUTSIDE] = True
+    on = inside(emissions, lengths)
+    outside = log_token_probability(crf, emissions, lengths, possible, is_outside, mode).exp()
+    expected = ((1 - outside) * on).sum() / on.sum()
     return torch.relu((expected - ratio).abs() - margin)
 
 
-def distillation_losses(
+def distillation_loss(
     emissions: Tensor, chain: Chain, teacher_emissions: Tensor, teacher: Chain, lengths: Tensor
 ) -> Tensor:
-    """KL(teacher || student) between whole chains over the same tags, up to a constant, in nats, (batch,).
+    """KL(teacher || student) between whole chains over the same tags, up to a constant, in nats, summed, ().
 
     The cross-entropy of two chains needs only the teacher's expected counts: they are the gradient of its
     log Z.
 
     emissions, teacher_emissions (Tensor): (batch, time, tags). chain, teacher (Chain): Their move scores.
     """
-    batch = len(emissions)
     with torch.enable_grad():
-        own = [part.detach().expand(batch, *part.shape[1:]).clone() for part in teacher]
-        parts = [part.requires_grad_() for part in [teacher_emissions.detach().clone(), *own]]
+        parts = [part.detach().clone().requires_grad_() for part in (teacher_emissions, *teacher)]
         counts = torch.autograd.grad(log_normalizer(parts[0], Chain(*parts[1:]), lengths).sum(), parts)
+    # a forbidden move has no expected count
     expected = sum(
-        # a forbidden move has no expected count
-        (torch.where(count > 0, part, torch.zeros_like(part)) * count).flatten(1).sum(1)
+        (torch.where(count > 0, part, torch.zeros_like(part)) * count).sum()
         for count, part in zip(counts, [emissions, *chain])
     )
-    return log_normalizer(emissions, chain, lengths) - expected
+    return log_normalizer(emissions, chain, lengths).sum() - expected

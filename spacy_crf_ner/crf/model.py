@@ -60,10 +60,10 @@ class TaggerHead(nn.Module):
         RETURNS: Folded emissions, and the chains' move scores.
         """
         rows = self.fold(per_token)
-        chain = self.crf.scores(len(rows))
+        chain = self.crf.scores()
         if self.overlap:
             kept = torch.arange(len(rows)).view(-1, self.n_chains)[:, list(labels)].flatten()
-            return rows[kept], chain.select(kept)
+            return rows[kept], Chain(*(part[list(labels)] for part in chain))
         tags = [tagging.OUTSIDE] + [tagging.tag_id(k, position) for k in labels for position in range(4)]
         moves = chain.transitions[:, tags][:, :, tags]
         return rows[..., tags], Chain(moves, chain.start[:, tags], chain.end[:, tags])

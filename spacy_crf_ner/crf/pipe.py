@@ -22,7 +22,7 @@ from ..tagging import TagSpan
 from ..torch_shim import hand_over, to_torch, to_xp
 from .confidence import ScoredSpan, buckets, decode, pad
 from .gold import gold_tags, is_annotated, space_mask, target_spans
-from .losses import MODES, Mode, distillation_losses, entity_ratio_loss, sequence_losses
+from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses
 from .model import head_module, resize_head
 
 Partial = Optional[Literal["marginal", "expected_entity_ratio"]]
@@ -392,8 +392,7 @@ class CRFEntityRecognizer(TrainablePipe):
         student = module.select([self.labels.index(label) for label in shared], padded)
         tutor = before.select([then.index(label) for label in shared], teacher)
         lengths = lengths.repeat_interleave(len(student[0]) // len(docs))
-        losses_ = distillation_losses(*student, *tutor, lengths)
-        loss = losses_.sum() / lengths.sum()
+        loss = distillation_loss(*student, *tutor, lengths) / lengths.sum()
         loss.backward()
         backprop([to_xp(leaf.grad) for leaf in leaves])
         if sgd not in (None, False):

@@ -1,106 +1,132 @@
-"""Forward, backward and Viterbi recursions of a batch of linear chains, in plain torch.
+"""What can be asked of a batch of linear chains: normaliser, marginals, best paths, entropy.
 
-All work is done in the log domain, so that nothing underflows however far a legal path lies behind an
-illegal one. A score that forbids something is FORBIDDEN, a large finite number: sums of it stay finite
-and its exponential is exactly 0, hence gradients never meet inf - inf. Each step is rescaled to a
-maximum of 0 and the offsets are summed in float64, so that float32 stays exact over 100,000 steps.
+Each question is answered by `scans` (products of probabilities, fast) for every sequence where that is
+exact, and by `log_domain` (slow, never wrong) for the rest; on a GPU `recursions_triton` does the scans.
+All results are float64 unless stated, whatever the emissions are, and autocast has no part in them.
 
-Shapes: emissions (batch, time, tags); transitions (1 or batch, tags, tags), from row to column; start
-and end (1 or batch, tags); lengths int64 on the CPU, (batch,), each from 1 to time. Sequences are worked
-longest first, and one that has ended takes no further work.
+Shapes: emissions (batch, time, tags); lengths int64 on the CPU, (batch,), each from 1 to time. Sequence i
+goes by chain i modulo the number of chains; with several chains the sequences of one document, one a chain,
+stand together and are of equal length.
 """
 
-from typing import List, NamedTuple, Tuple
+from functools import wraps
+from math import log
+from typing import Any, Callable, Tuple, TypeVar, Union
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-FORBIDDEN = -1e30
+from . import log_domain, scans
+from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward
 
+Answer = TypeVar("Answer")
 
-class Chain(NamedTuple):
-    """The scores of one or more chains; FORBIDDEN where a move is not legal.
-
-    transitions (Tensor): (1 or batch, tags, tags).
-    start (Tensor): Score of a tag on the first token, (1 or batch, tags).
-    end (Tensor): Score of a tag on the last token, (1 or batch, tags).
-    """
-
-    transitions: Tensor
-    start: Tensor
-    end: Tensor
-
-    def select(self, rows: Tensor) -> "Chain":
-        """The chains of some sequences of the batch; shared chains stay shared."""
-        return Chain(*(part if len(part) == 1 else part[rows] for part in self))
-
-    def first(self, n: int) -> "Chain":
-        return Chain(*(part if len(part) == 1 else part[:n] for part in self))
+__all__ = ["FORBIDDEN", "Chain", "Counts", "ForwardBackward"]
 
 
-def check_lengths(emissions: Tensor, lengths: Tensor) -> None:
+def check_lengths(emissions: Tensor, chain: Chain, lengths: Tensor) -> None:
     """RAISES (ValueError): A length is below 1 or above the padded time, or there is not one a sequence."""
     if lengths.shape != emissions.shape[:1]:
         raise ValueError(f"{len(emissions)} sequences, but lengths of shape {tuple(lengths.shape)}.")
     if len(lengths) and not 1 <= int(lengths.min()) <= int(lengths.max()) <= emissions.shape[1]:
         raise ValueError(f"Lengths must lie between 1 and {emissions.shape[1]}; got {lengths.tolist()}.")
+    chains = len(chain.transitions)
+    if len(lengths) % chains or (lengths.view(-1, chains) != lengths.view(-1, chains)[:, :1]).any():
+        raise ValueError(
+            f"With {chains} chains a document has {chains} sequences of one length; got lengths {lengths.tolist()}."
+        )
 
 
-def _longest_first(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tuple[Tensor, Chain, List[int], Tensor]:
-    """Sort by length. RETURNS: emissions, chain, number of live sequences at each step, the order."""
-    order = torch.argsort(lengths, descending=True, stable=True)
-    ordered = lengths[order]
-    live = (ordered[None] > torch.arange(int(ordered[0]))[:, None]).sum(1).tolist()
-    rows = order.to(emissions.device)
-    return emissions[rows], chain.select(rows), live, rows
+def _without_autocast(question: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Ask a question about (emissions, ...) in the precision that is ours to choose."""
+
+    @wraps(question)
+    def ask(emissions: Tensor, *args: Any, **kwargs: Any) -> Answer:
+        with torch.autocast(emissions.device.type, enabled=False):
+            return question(emissions, *args, **kwargs)
+
+    return ask
 
 
-def _rescale(scores: Tensor, offset: Tensor) -> Tuple[Tensor, Tensor]:
-    """Move the maximum to 0, and what was taken off into the float64 offset."""
-    top = scores.amax(-1).detach()
-    return scores - top[:, None], offset + top.double()
+class _Solved:
+    """A batch whose messages are known.
+
+    In the precision of the emissions first, for the documents that need it again in float64, and for those
+    that this does not suffice in the log domain.
+
+    hard (Tensor): The sequences that were worked with more care, (sequences,).
+    """
+
+    def __init__(self, emissions: Tensor, chain: Chain, lengths: Tensor) -> None:
+        self._emissions, self._chain = working(emissions.detach()), Chain(*(part.detach() for part in chain))
+        self.inside = inside(emissions, lengths)
+        self.fast = scans.messages(self._emissions, self._chain, lengths)
+        self.log_z = self.fast.log_z
+        self.hard = documents_of(~self.fast.safe, len(chain.transitions))
+        self._rest: Union[_Solved, _Careful]
+        if len(self.hard):
+            kind = _Careful if self._emissions.dtype == torch.float64 else _Solved
+            self._rest = kind(self._emissions[self.hard].double(), self._chain, lengths[self.hard.cpu()])
+            self.log_z = self.log_z.index_put((self.hard,), self._rest.log_z)
+
+    def marginals(self) -> Tensor:
+        """P(tag at token), (batch, time, tags), 0 where padded."""
+        found = self.fast.marginals()
+        if len(self.hard):
+            found[self.hard] = self._rest.marginals().to(found)
+        return found
+
+    def expected_counts(self, weight: Tensor) -> Counts:
+        """Expected counts of every score, weighted by sequence: the gradient of sum(weight * log Z)."""
+        counts = self.fast.expected_counts(weight.index_fill(0, self.hard, 0.0))
+        if len(self.hard):
+            rest = self._rest.expected_counts(weight[self.hard])
+            counts.emissions[self.hard] = rest.emissions.to(counts.emissions)
+            for total, part in zip(counts[1:], rest[1:]):
+                total += part.to(total)
+        return counts
+
+    def expected_score(self) -> Tensor:
+        """Mean score of a sequence, (batch,)."""
+        expected = self.fast.expected_score(self._emissions, self._chain)
+        if len(self.hard):
+            expected = expected.index_put((self.hard,), self._rest.expected_score())
+        return expected
+
+    def log_scores(self) -> ForwardBackward:
+        """Forward and backward scores of every token."""
+        scores = self.fast.log_scores()
+        if len(self.hard):
+            for whole, part in zip(scores, self._rest.log_scores()):
+                whole[self.hard] = part.to(whole)
+        return scores
 
 
-def _forward(emissions: Tensor, chain: Chain, live: List[int]) -> Tuple[List[Tensor], List[Tensor]]:
-    """Forward scores of sorted sequences: a list over time of rescaled (live, tags) and offsets (live,)."""
-    offset = torch.zeros(len(emissions), dtype=torch.float64, device=emissions.device)
-    alpha, offset = _rescale(chain.start + emissions[:, 0], offset)
-    alphas, offsets = [alpha], [offset]
-    for t in range(1, len(live)):
-        n = live[t]
-        moves = alpha[:n, :, None] + chain.first(n).transitions  # (live, from, to)
-        alpha, offset = _rescale(torch.logsumexp(moves, 1) + emissions[:n, t], offset[:n])
-        alphas.append(alpha)
-        offsets.append(offset)
-    return alphas, offsets
+class _Careful:
+    """A batch worked in the log domain; the same questions as `_Solved` answers. All in float64."""
 
+    def __init__(self, emissions: Tensor, chain: Chain, lengths: Tensor) -> None:
+        rows = torch.arange(len(emissions), device=emissions.device)
+        own = Chain(*(part.double() for part in chain.of_rows(rows)))
+        self._inside, self._chains = inside(emissions, lengths), len(chain.transitions)
+        self._batch = (emissions, own, lengths)
+        self._scores = log_domain.forward_backward(*self._batch)
+        self.log_z = self._scores.log_z
 
-def _backward(emissions: Tensor, chain: Chain, live: List[int]) -> Tuple[List[Tensor], List[Tensor]]:
-    """Backward scores of sorted sequences, in the form of `_forward`; the emission of a step is not in its score."""
-    last = len(live) - 1
-    ends = chain.end.expand(len(emissions), -1)
-    zeros = torch.zeros(len(emissions), dtype=torch.float64, device=emissions.device)
-    beta, offset = _rescale(ends[: live[last]], zeros[: live[last]])
-    betas, offsets = [beta], [offset]
-    for t in range(last, 0, -1):
-        n, before = live[t], live[t - 1]
-        moves = chain.first(n).transitions + (emissions[:n, t] + beta)[:, None]  # (live, from, to)
-        # sequences whose last token is t - 1 join here
-        beta = torch.cat([torch.logsumexp(moves, 2), ends[n:before]])
-        beta, offset = _rescale(beta, torch.cat([offset, zeros[n:before]]))
-        betas.append(beta)
-        offsets.append(offset)
-    return betas[::-1], offsets[::-1]
+    def marginals(self) -> Tensor:
+        return self._scores.log_marginals().exp() * self._inside[..., None]
 
+    def expected_counts(self, weight: Tensor) -> Counts:
+        counts = log_domain.expected_counts(self._scores, *self._batch, weight.double())
+        folded = (part.view(-1, self._chains, *part.shape[1:]).sum(0) for part in counts[1:])
+        return Counts(counts.emissions, *folded)
 
-def _finish(alphas: List[Tensor], offsets: List[Tensor], chain: Chain, live: List[int], batch: int) -> Tensor:
-    """log Z of sorted sequences from their forward scores, float64, (batch,)."""
-    ends = chain.end.expand(batch, -1)
-    log_z = []
-    for t in range(len(live) - 1, -1, -1):
-        ended = slice(live[t + 1] if t + 1 < len(live) else 0, live[t])
-        log_z.append(torch.logsumexp(alphas[t][ended] + ends[ended], -1).double() + offsets[t][ended])
-    return torch.cat(log_z)
+    def expected_score(self) -> Tensor:
+        return log_domain.expected_score(self._scores, *self._batch)
+
+    def log_scores(self) -> ForwardBackward:
+        return self._scores
 
 
 class _LogNormalizer(torch.autograd.Function):
@@ -108,151 +134,162 @@ class _LogNormalizer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, emissions, transitions, start, end, lengths):  # type: ignore[no-untyped-def, override]
-        chain = Chain(transitions, start, end)
-        ordered, chain, live, rows = _longest_first(emissions, chain, lengths)
-        alphas, offsets = _forward(ordered, chain, live)
-        log_z = _finish(alphas, offsets, chain, live, len(ordered))
-        ctx.save_for_backward(emissions, transitions, start, end, lengths)
-        ctx.alphas, ctx.offsets = alphas, offsets
-        return log_z[torch.argsort(rows)].to(emissions.dtype)
+        ctx.solved = _Solved(emissions, Chain(transitions, start, end), lengths)
+        ctx.dtypes = [x.dtype for x in (emissions, transitions, start, end)]
+        return ctx.solved.log_z
 
     @staticmethod
-    def backward(ctx, d_log_z):  # type: ignore[no-untyped-def, override]
-        emissions, transitions, start, end, lengths = ctx.saved_tensors
-        ordered, chain, live, rows = _longest_first(emissions, Chain(transitions, start, end), lengths)
-        weight = d_log_z[rows]
-        betas, _ = _backward(ordered, chain, live)
-        d_emissions = torch.zeros_like(emissions)
-        d_transitions = torch.zeros_like(transitions)
-        d_start, d_end = torch.zeros_like(start), torch.zeros_like(end)
-
-        def add(total: Tensor, part: Tensor, n_from: int, n_to: int) -> None:
-            if len(total) == 1:
-                total[0] += part.sum(0)
-            else:
-                total.index_add_(0, rows[n_from:n_to], part)
-
-        for t, n in enumerate(live):
-            marginal = torch.softmax(ctx.alphas[t] + betas[t], -1) * weight[:n, None]
-            d_emissions[rows[:n], t] = marginal
-            ended = live[t + 1] if t + 1 < len(live) else 0
-            add(d_end, marginal[ended:], ended, n)
-            if t == 0:
-                add(d_start, marginal, 0, n)
-            else:
-                arrive = ordered[:n, t] + betas[t]
-                pair = ctx.alphas[t - 1][:n, :, None] + chain.first(n).transitions + arrive[:, None]
-                # normalised by this very step, so that rounding does not add up over time
-                shift = ctx.offsets[t] - ctx.offsets[t - 1][:n]
-                shift = shift.to(pair.dtype) + torch.logsumexp(ctx.alphas[t] + betas[t], -1)
-                pair = torch.exp(pair - shift[:, None, None]) * weight[:n, None, None]
-                add(d_transitions, pair, 0, n)
-        return d_emissions, d_transitions, d_start, d_end, None
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx, weight):  # type: ignore[no-untyped-def, override]
+        counts = ctx.solved.expected_counts(weight)
+        return (*(count.to(dtype) for count, dtype in zip(counts, ctx.dtypes)), None)
 
 
+@_without_autocast
 def log_normalizer(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
     """Log-partition function of a batch of linear chains.
 
     emissions (Tensor): Unnormalised scores, (batch, time, tags).
     chain (Chain): Move scores.
     lengths (Tensor): Tokens in each sequence, int64 on the CPU, (batch,), each >= 1.
-    RETURNS (Tensor): log Z in nats, (batch,), with an analytic gradient (no second derivative).
+    RETURNS (Tensor): log Z in nats, float64, (batch,), with an analytic gradient (no second derivative).
     RAISES (ValueError): A length is below 1 or larger than time.
 
-    Forward–backward in the log domain (Rabiner 1989, section III.A).
+    Forward–backward (Rabiner 1989, section III.A).
     """
-    check_lengths(emissions, lengths)
+    check_lengths(emissions, chain, lengths)
     return _LogNormalizer.apply(emissions, *chain, lengths)  # type: ignore[no-untyped-call]
 
 
-class ForwardBackward(NamedTuple):
-    """Rescaled forward and backward log scores of a batch, in its own order, 0 where padded.
+class _LogTokenProbability(torch.autograd.Function):
+    """log P(one of some tags at each token), with its analytic gradient."""
 
-    alpha, beta (Tensor): (batch, time, tags); a step's emission is in alpha, not in beta.
-    alpha_offset, beta_offset (Tensor): What was taken off each step, float64, (batch, time).
-    log_z (Tensor): float64, (batch,).
+    @staticmethod
+    def forward(ctx, emissions, transitions, start, end, lengths, wanted, solved):  # type: ignore[no-untyped-def, override]
+        ctx.solved, ctx.wanted = solved, wanted
+        ctx.dtypes = [x.dtype for x in (emissions, transitions, start, end)]
+        ctx.mass = (solved.fast.marginals() * wanted).sum(-1).double()
+        return torch.where(solved.inside, ctx.mass.log(), 0.0)
 
-    P(tag k at t) = exp(alpha[t, k] + beta[t, k] + alpha_offset[t] + beta_offset[t] - log_z); rounding adds up over
-    thousands of tokens in that difference, so that it is better to normalise where it is used.
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx, weight):  # type: ignore[no-untyped-def, override]
+        counts = weight * ctx.solved.inside != 0
+        direction = torch.where(counts, weight / ctx.mass, 0.0)[..., None] * ctx.wanted
+        slope = ctx.solved.fast.marginal_slope(direction.to(ctx.solved.fast.local))
+        return (*(part.to(dtype) for part, dtype in zip(slope, ctx.dtypes)), None, None, None)
+
+
+@_without_autocast
+def log_token_probability(emissions: Tensor, chain: Chain, lengths: Tensor, wanted: Tensor) -> Tensor:
+    """log P(tag at t is one of the wanted) under the chain.
+
+    wanted (Tensor): bool, (batch, time, tags). The other parameters and errors are those of `log_normalizer`.
+    RETURNS (Tensor): nats, float64, (batch, time), 0 where padded, with an analytic gradient: the derivative of
+        expected counts is that of the messages along a direction, which takes one more run of them.
     """
+    check_lengths(emissions, chain, lengths)
+    solved = _Solved(emissions, chain, lengths)
+    found = _LogTokenProbability.apply(emissions, *chain, lengths, wanted, solved)  # type: ignore[no-untyped-call]
+    # what is as good as impossible is known only as such
+    rare = found.detach() < log(scans.DIGITS[solved.fast.local.dtype].rare)
+    hard = documents_of(~solved.fast.safe | rare.any(1), len(chain.transitions))
+    if len(hard):
+        part, own = emissions[hard].double(), lengths[hard.cpu()]
+        if solved.fast.local.dtype == torch.float64:
+            scores = log_domain.forward_backward(part, chain.of_rows(hard), own).log_marginals()
+            careful = torch.logsumexp(scores.masked_fill(~wanted[hard], FORBIDDEN), -1)
+            careful = torch.where(solved.inside[hard], careful, 0.0)
+        else:
+            careful = log_token_probability(part, Chain(*(x.double() for x in chain)), own, wanted[hard])
+        found = found.index_put((hard,), careful)
+    return found
 
-    alpha: Tensor
-    beta: Tensor
-    alpha_offset: Tensor
-    beta_offset: Tensor
-    log_z: Tensor
 
-    def log_marginals(self) -> Tensor:
-        """log P(tag at t), normalised at each token, (batch, time, tags)."""
-        return torch.log_softmax(self.alpha + self.beta, -1)
-
-
+@_without_autocast
 def forward_backward(emissions: Tensor, chain: Chain, lengths: Tensor) -> ForwardBackward:
-    """Forward and backward scores of a batch of chains; differentiable by autograd through time.
+    """Forward and backward scores of a batch of chains, from which every marginal follows; no gradient.
 
     Parameters and errors are those of `log_normalizer`.
     """
-    check_lengths(emissions, lengths)
-    ordered, chain, live, rows = _longest_first(emissions, chain, lengths)
-    alphas, alpha_offsets = _forward(ordered, chain, live)
-    betas, beta_offsets = _backward(ordered, chain, live)
-    log_z = _finish(alphas, alpha_offsets, chain, live, len(ordered))
-    back = torch.argsort(rows)
-    batch, time = emissions.shape[:2]
-
-    def pad(steps: List[Tensor]) -> Tensor:
-        full = [torch.nn.functional.pad(s, [0, 0] * (s.dim() - 1) + [0, batch - len(s)]) for s in steps]
-        full += [torch.zeros_like(full[0])] * (time - len(full))
-        return torch.stack(full, 1)[back]
-
-    return ForwardBackward(pad(alphas), pad(betas), pad(alpha_offsets), pad(beta_offsets), log_z[back])
+    check_lengths(emissions, chain, lengths)
+    return _Solved(emissions, chain, lengths).log_scores()
 
 
+@_without_autocast
+def token_marginals(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
+    """P(tag at t) under the chain; no gradient. RETURNS: float64, (batch, time, tags), 0 where padded."""
+    check_lengths(emissions, chain, lengths)
+    return _Solved(emissions, chain, lengths).marginals()
+
+
+@_without_autocast
+def entropy(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
+    """Entropy of the distribution over tag sequences; no gradient. RETURNS: nats, float64, (batch,).
+
+    H = log Z - E[score]: a sum over sequences that needs only expected counts (Hernando et al. 2005).
+    """
+    check_lengths(emissions, chain, lengths)
+    solved = _Solved(emissions, chain, lengths)
+    return (solved.log_z - solved.expected_score()).clamp_min(0.0)
+
+
+@_without_autocast
 def path_score(emissions: Tensor, chain: Chain, tags: Tensor, lengths: Tensor) -> Tensor:
     """Unnormalised score of one tag sequence each.
 
     tags (Tensor): int64, (batch, time); what stands in the padding is not read.
-    RETURNS (Tensor): (batch,).
+    RETURNS (Tensor): float64, (batch,).
     """
-    check_lengths(emissions, lengths)
-    batch, time = tags.shape
-    lengths = lengths.to(tags.device)
-    inside = torch.arange(time, device=tags.device) < lengths[:, None]
-    tags = tags.where(inside, torch.zeros_like(tags))
-    score = (emissions.gather(2, tags[:, :, None])[:, :, 0] * inside).sum(1)
-    which = torch.arange(batch, device=tags.device)[:, None]
-    own = which if len(chain.transitions) > 1 else torch.zeros_like(which)
-    moves = chain.transitions[own, tags[:, :-1], tags[:, 1:]]  # (batch, time - 1)
-    score = score + (moves * inside[:, 1:]).sum(1)
-    last = tags.gather(1, lengths[:, None] - 1)
-    return score + (chain.start[own, tags[:, :1]] + chain.end[own, last])[:, 0]
+    check_lengths(emissions, chain, lengths)
+    on = inside(emissions, lengths)
+    tags = tags.where(on, torch.zeros_like(tags))
+    score = (emissions.gather(2, tags[:, :, None])[:, :, 0].double() * on).sum(1)
+    own = (torch.arange(len(tags), device=tags.device) % len(chain.transitions))[:, None]
+    moves = chain.transitions[own, tags[:, :-1], tags[:, 1:]].double()  # (batch, time - 1)
+    score = score + (moves * on[:, 1:]).sum(1)
+    last = tags.gather(1, (lengths - 1).to(tags.device)[:, None])
+    return score + (chain.start[own, tags[:, :1]].double() + chain.end[own, last].double())[:, 0]
 
 
+@_without_autocast
 def viterbi(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
     """Most probable tag sequence of each chain (Viterbi 1967); ties go to the lower tag id.
 
     Parameters and errors are those of `log_normalizer`.
     RETURNS (Tensor): int64, (batch, time), 0 where padded.
     """
-    check_lengths(emissions, lengths)
-    ordered, chain, live, rows = _longest_first(emissions, chain, lengths)
-    ends = chain.end.expand(len(ordered), -1)
-    score = chain.start + ordered[:, 0]
-    back_pointers: List[Tensor] = []
-    final = [score]
-    for t in range(1, len(live)):
-        n = live[t]
-        score, origin = (score[:n, :, None] + chain.first(n).transitions).max(1)
-        score, _ = _rescale(score + ordered[:n, t], score.new_zeros(n, dtype=torch.float64))
-        back_pointers.append(origin)
-        final.append(score)
-    tags = torch.zeros(emissions.shape[:2], dtype=torch.int64, device=emissions.device)
-    current = tags.new_zeros(0)
-    for t in range(len(live) - 1, -1, -1):
-        n = live[t]
-        if t + 1 < len(live):
-            current = back_pointers[t].gather(1, current[:, None])[:, 0]
-        ended = slice(len(current), n)
-        current = torch.cat([current, (final[t][ended] + ends[ended]).argmax(1)])
-        tags[:n, t] = current
-    return tags[torch.argsort(rows)]
+    check_lengths(emissions, chain, lengths)
+    return scans.best_paths(working(emissions.detach()), Chain(*(part.detach() for part in chain)), lengths)
+
+
+@_without_autocast
+def n_best(emissions: Tensor, chain: Chain, lengths: Tensor, n: int) -> Tuple[Tensor, Tensor]:
+    """The n most probable tag sequences of each chain, the best first; no gradient.
+
+    Parameters and errors are those of `log_normalizer`.
+    RETURNS: Tags, int64, (batch, n, time), 0 where padded, and log P(sequence), float64, (batch, n), -inf where a
+        chain has fewer legal sequences. Time and memory grow with n times those of `viterbi`.
+
+    List Viterbi decoding (Seshadri & Sundberg 1994), the parallel form.
+    """
+    check_lengths(emissions, chain, lengths)
+    with torch.no_grad():
+        tags, scores = log_domain.n_best(emissions.double(), Chain(*(p.double() for p in chain)), lengths, n)
+        log_p = scores - log_normalizer(emissions, chain, lengths)[:, None]
+    return tags, log_p.masked_fill(scores < FORBIDDEN / 2, -torch.inf)
+
+
+def inside(emissions: Tensor, lengths: Tensor) -> Tensor:
+    """Which places hold a token, bool, (batch, time)."""
+    return torch.arange(emissions.shape[1], device=emissions.device) < lengths.to(emissions.device)[:, None]
+
+
+def working(emissions: Tensor) -> Tensor:
+    """The precision that emissions are worked in: float64 stays, anything else is float32."""
+    return emissions if emissions.dtype == torch.float64 else emissions.float()
+
+
+def documents_of(rows: Tensor, chains: int) -> Tensor:
+    """All sequences of the documents that some sequences belong to. rows: bool, (batch,). RETURNS: ids."""
+    return torch.nonzero(rows.view(-1, chains).any(1).repeat_interleave(chains))[:, 0]

@@ -47,7 +47,7 @@ def test_batch_first_and_reductions_are_those_of_pytorch_crf(reduction: str) -> 
 def test_biluo_likelihood_counts_legal_sequences_only() -> None:
     crf = LinearChainCRF.biluo(1).double()
     emissions = torch.randn(3, 4, 5, dtype=torch.float64)
-    chain = crf.scores(3)
+    chain = crf.scores()
     for i, n in enumerate(LENGTHS.tolist()):
         z = brute.log_z(emissions[i, :n], chain)
         total = 0.0
@@ -74,7 +74,7 @@ def test_unknown_tags_are_summed_out() -> None:
     possible = torch.rand(3, 4, 5) < 0.9
     possible[..., [0, 4]] = True
     ours = crf.log_likelihood(emissions, tags, LENGTHS, possible)
-    chain = crf.scores(3)
+    chain = crf.scores()
     for i, n in enumerate(LENGTHS.tolist()):
         free = possible[i, :n]
         known = free & allowed_by(tags[i, :n], 5)
@@ -105,5 +105,5 @@ def test_temperature_divides_every_score() -> None:
     crf = LinearChainCRF.biluo(1).double()
     emissions = torch.randn(1, 4, 5, dtype=torch.float64)
     warm = crf.forward_backward(emissions, torch.tensor([4]), temperature=2.5)
-    chain = Chain(*(part / 2.5 for part in crf.scores(1)))
+    chain = Chain(*(part / 2.5 for part in crf.scores()))
     torch.testing.assert_close(warm.log_marginals()[0].exp(), brute.marginals(emissions[0] / 2.5, chain))

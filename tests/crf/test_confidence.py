@@ -30,7 +30,7 @@ def span_probabilities(
     crf: LinearChainCRF, emissions: torch.Tensor, possible: torch.Tensor, temperature: float
 ) -> dict:
     """P(span) of every span that has any, by enumeration."""
-    chain = crf.scores(1)
+    chain = crf.scores()
     chain = type(chain)(*(part / temperature for part in chain))
     z = brute.log_z(emissions / temperature, chain, possible)
     total: dict = {}
@@ -45,7 +45,7 @@ def test_best_path_and_its_probabilities_are_those_of_enumeration(crf: LinearCha
     emissions, possible = setting()
     decoded = decode(crf, emissions, LENGTHS, possible, None, temperature)
     for i, n in enumerate(LENGTHS.tolist()):
-        best = brute.best(emissions[i, :n], crf.scores(1), possible[i, :n])
+        best = brute.best(emissions[i, :n], crf.scores(), possible[i, :n])
         assert [s.span for s in decoded[i]] == tagging.tags_to_spans(best)
         expected = span_probabilities(crf, emissions[i, :n], possible[i, :n], temperature)
         for span, score in decoded[i]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from spacy_crf_ner.crf.chain import LinearChainCRF, allowed_by
-from spacy_crf_ner.crf.losses import distillation_losses, entity_ratio_loss, sequence_losses
+from spacy_crf_ner.crf.losses import distillation_loss, entity_ratio_loss, sequence_losses
 from spacy_crf_ner.crf.recursions import FORBIDDEN
 
 from . import brute
@@ -28,7 +28,7 @@ def test_modes_are_their_formulas(crf: LinearChainCRF, emissions: torch.Tensor, 
     possible = torch.ones(2, 4, 5, dtype=torch.bool)
     possible[0, 0, 4] = False
     ours = sequence_losses(crf, emissions, TAGS, LENGTHS, possible, mode)
-    chain = crf.scores(2)
+    chain = crf.scores()
     for i, n in enumerate(LENGTHS.tolist()):
         free = possible[i, :n]
         gold = free & allowed_by(TAGS[i, :n], 5)
@@ -56,7 +56,7 @@ def test_gradients_of_the_modes(crf: LinearChainCRF, emissions: torch.Tensor, mo
 def test_entity_ratio_is_the_expected_share_of_entity_tokens(
     crf: LinearChainCRF, emissions: torch.Tensor, mode: str
 ) -> None:
-    chain = crf.scores(2)
+    chain = crf.scores()
     share = 0.0
     for i, n in enumerate(LENGTHS.tolist()):
         if mode == "joint":
@@ -74,20 +74,21 @@ def test_entity_ratio_is_the_expected_share_of_entity_tokens(
 def test_distillation_is_the_divergence_of_whole_chains(crf: LinearChainCRF, emissions: torch.Tensor) -> None:
     teacher = LinearChainCRF.biluo(1).double()
     theirs = torch.randn(2, 4, 5, dtype=torch.float64)
-    ours = distillation_losses(emissions, crf.scores(2), theirs, teacher.scores(2), LENGTHS)
+    ours = distillation_loss(emissions, crf.scores(), theirs, teacher.scores(), LENGTHS)
+    expected = 0.0
     for i, n in enumerate(LENGTHS.tolist()):
-        student_scores = dict(brute.sequences(emissions[i, :n], crf.scores(2)))
-        student_z = brute.log_z(emissions[i, :n], crf.scores(2))
-        teacher_z = brute.log_z(theirs[i, :n], teacher.scores(2))
-        expected = sum(
+        student_scores = dict(brute.sequences(emissions[i, :n], crf.scores()))
+        student_z = brute.log_z(emissions[i, :n], crf.scores())
+        teacher_z = brute.log_z(theirs[i, :n], teacher.scores())
+        expected += sum(
             -(score - teacher_z).exp() * (student_scores[tags] - student_z)
-            for tags, score in brute.sequences(theirs[i, :n], teacher.scores(2))
+            for tags, score in brute.sequences(theirs[i, :n], teacher.scores())
         )
-        torch.testing.assert_close(ours[i], expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
 
 
 def test_distillation_is_flat_where_student_and_teacher_agree(crf: LinearChainCRF, emissions: torch.Tensor) -> None:
     leaf = emissions.clone().requires_grad_()
-    distillation_losses(leaf, crf.scores(2), emissions, crf.scores(2), LENGTHS).sum().backward()
+    distillation_loss(leaf, crf.scores(), emissions, crf.scores(), LENGTHS).backward()
     assert leaf.grad.abs().max() < 1e-12
     assert crf.transitions.grad.abs().max() < 1e-12

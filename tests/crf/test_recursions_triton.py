@@ -1,0 +1,79 @@
+"""The GPU kernels against the loops in torch: on a GPU where there is one, else in Triton's interpreter."""
+
+import pytest
+import torch
+
+from spacy_crf_ner.crf import scans
+from spacy_crf_ner.crf.chain import LinearChainCRF, PerLabelChains
+from spacy_crf_ner.crf.recursions import Chain, log_normalizer, token_marginals, viterbi
+
+from . import brute
+
+pytest.importorskip("triton")
+from spacy_crf_ner.crf import recursions_triton
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+LENGTHS = torch.tensor([5, 1, 4, 2])
+
+
+@pytest.fixture
+def on_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything in float32 goes by the kernels, on the CPU too."""
+    monkeypatch.setattr(scans, "_on_chip", lambda emissions: emissions.dtype == torch.float32)
+
+
+def chains(n_labels: int, overlap: bool) -> Chain:
+    crf = PerLabelChains(n_labels) if overlap else LinearChainCRF.biluo(n_labels)
+    with torch.no_grad():
+        for parameter in crf.parameters():
+            parameter.mul_(10)
+    return Chain(*(part.detach() for part in crf.scores()))
+
+
+@pytest.mark.usefixtures("on_chip")
+@pytest.mark.parametrize("overlap", [False, True])
+def test_kernels_agree_with_enumeration(overlap: bool) -> None:
+    chain = chains(2 if overlap else 1, overlap)
+    lengths = LENGTHS.repeat_interleave(len(chain.transitions))
+    emissions = 2 * torch.randn(len(lengths), 5, 5)
+    there = [emissions.to(DEVICE), Chain(*(part.to(DEVICE) for part in chain)), lengths]
+    z, p, paths = (ask(*there).cpu() for ask in (log_normalizer, token_marginals, viterbi))
+    for i, n in enumerate(lengths.tolist()):
+        own, part = emissions[i, :n].double(), Chain(*(x.double() for x in brute.part(chain, i)))
+        torch.testing.assert_close(z[i], brute.log_z(own, part), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(p[i, :n].double(), brute.marginals(own, part), rtol=0, atol=1e-5)
+        assert paths[i, :n].tolist() == brute.best(own, part)
+        assert (paths[i, n:] == 0).all()
+        assert (p[i, n:] == 0).all()
+
+
+@pytest.mark.parametrize(("n_labels", "overlap"), [(4, False), (8, False), (3, True)])
+def test_kernels_do_what_the_loops_do(n_labels: int, overlap: bool) -> None:
+    chain = Chain(*(part.to(DEVICE) for part in chains(n_labels, overlap)))
+    n_chains, tags = chain.start.shape
+    lengths = torch.tensor([40, 3, 1, 17]).repeat_interleave(n_chains)
+    emissions = (3 * torch.randn(len(lengths), 40, tags)).to(DEVICE)
+    prepared = scans.prepare(emissions, chain)
+    moves, floor = scans._both_ways(prepared.moves), scans.DIGITS[torch.float32].floor
+    kernel = recursions_triton.run_sums(prepared.local, moves, prepared.edges, lengths, floor)
+    loop = scans._Index(lengths, 40, n_chains, emissions.device).run_sums(prepared.local, moves, prepared.edges)
+    for a, b in zip(kernel, loop):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+    paths = recursions_triton.best_paths(emissions, *chain, lengths)
+    assert torch.equal(paths, scans.best_paths(emissions.double(), chain, lengths))
+
+
+@pytest.mark.usefixtures("on_chip")
+def test_gradients_through_the_kernels() -> None:
+    crf = LinearChainCRF.biluo(2)
+    emissions, lengths = torch.randn(3, 9, 9), torch.tensor([9, 5, 1])
+    tags = torch.zeros(3, 9, dtype=torch.int64)
+    answers = []
+    for dtype in (torch.float32, torch.float64):  # the second goes by the loops
+        own = LinearChainCRF.biluo(2).to(dtype).to(DEVICE)
+        own.load_state_dict(crf.state_dict())
+        leaf = emissions.to(DEVICE, dtype).clone().requires_grad_()
+        own.log_likelihood(leaf, tags.to(DEVICE), lengths).sum().backward()
+        answers.append([leaf.grad, *(parameter.grad for parameter in own.parameters())])
+    for a, b in zip(*answers):
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5)
