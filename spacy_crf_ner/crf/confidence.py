@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import tagging
 from ..tagging import BEGIN, INSIDE, LAST, UNIT, TagSpan
 from .chain import _ChainMaths, restrict
-from .recursions import FORBIDDEN
+from .recursions import FORBIDDEN, is_forbidden
 
 MAX_PADDED_TOKENS = 32_768
 
@@ -52,7 +52,7 @@ class SpanMarginals:
         loops = self._transitions[:, inside_ids, inside_ids]  # (chains, labels)
         stay = self._emissions[..., 1 + INSIDE :: 4].double()
         stay = stay + loops.repeat(len(emissions) // len(loops), 1)[:, None]
-        wall = stay < FORBIDDEN / 2
+        wall = is_forbidden(stay)
         self._run = torch.nn.functional.pad(stay.masked_fill_(wall, 0.0).cumsum(1), (0, 0, 1, 0))
         self._walls = torch.nn.functional.pad(wall.cumsum(1), (0, 0, 1, 0))
 

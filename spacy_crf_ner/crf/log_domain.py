@@ -18,6 +18,11 @@ from torch import Tensor
 FORBIDDEN = -1e30
 
 
+def is_forbidden(scores: Tensor) -> Tensor:
+    """Whether a score, or a sum of scores, holds one that forbids, also after division by a temperature."""
+    return scores < 1e-9 * FORBIDDEN
+
+
 class Chain(NamedTuple):
     """The scores of one or more chains; FORBIDDEN where a move is not legal.
 

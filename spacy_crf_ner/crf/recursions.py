@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import log_domain, scans
-from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward
+from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward, is_forbidden
 
 Answer = TypeVar("Answer")
 
-__all__ = ["FORBIDDEN", "Chain", "Counts", "ForwardBackward"]
+__all__ = ["FORBIDDEN", "Chain", "Counts", "ForwardBackward", "is_forbidden"]
 
 
 def check_lengths(emissions: Tensor, chain: Chain, lengths: Tensor) -> None:
@@ -277,7 +277,7 @@ def n_best(emissions: Tensor, chain: Chain, lengths: Tensor, n: int) -> Tuple[Te
     with torch.no_grad():
         tags, scores = log_domain.n_best(emissions.double(), Chain(*(p.double() for p in chain)), lengths, n)
         log_p = scores - log_normalizer(emissions, chain, lengths)[:, None]
-    return tags, log_p.masked_fill(scores < FORBIDDEN / 2, -torch.inf)
+    return tags, log_p.masked_fill(is_forbidden(scores), -torch.inf)
 
 
 def inside(emissions: Tensor, lengths: Tensor) -> Tensor:

@@ -454,22 +454,21 @@ class _Index:
         same = DIGITS[emissions.dtype].same
         into_from = transitions.transpose(1, 2).contiguous()[:, None]  # (chains, 1, to, from)
 
+        def best_way(state: Tensor) -> Tensor:
+            return (state[:, :, None] + into_from).amax(3)
+
         def run(pieces: _Pieces, given: Tensor, keep: bool) -> Tensor:
             nonlocal scores
             packed = self.pack(pieces, (0,))
             best = flat.index_select(0, packed.source)
-            ways = best.new_empty(len(transitions), len(pieces.size), tags, tags)
             state = None
             for i, (n, here) in enumerate(_steps(packed.live, len(transitions), best)):
-                if state is None:
-                    here += given
-                else:
-                    here += torch.add(state[:, :n, None], into_from, out=ways[:, :n]).amax(3)
+                here += given if state is None else best_way(state[:, :n])
                 # often enough to keep all digits
                 state = _to_zero(here) if i % 16 == 15 else here
             if keep:
                 scores = self.keep(scores, packed, best, 0.0, 1)
-            return (_to_zero(best[packed.last])[:, :, None] + into_from).amax(3)
+            return best_way(_to_zero(best[packed.last]))
 
         def differs(a: Tensor, b: Tensor) -> Tensor:
             return ((a - b).abs() > same * (1 + a.abs())).any(-1).any(0)

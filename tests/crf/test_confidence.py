@@ -3,7 +3,7 @@ import torch
 
 from spacy_crf_ner import tagging
 from spacy_crf_ner.crf.chain import LinearChainCRF
-from spacy_crf_ner.crf.confidence import ScoredSpan, buckets, decode, without_overlaps
+from spacy_crf_ner.crf.confidence import ScoredSpan, SpanMarginals, buckets, decode, without_overlaps
 from spacy_crf_ner.tagging import TagSpan
 
 from . import brute
@@ -80,6 +80,23 @@ def test_spans_of_a_long_sequence_have_finite_probabilities() -> None:
     decoded = decode(crf, emissions, torch.tensor([3000]), torch.ones(1, 3000, 9, dtype=torch.bool))
     assert decoded[0][0].span == TagSpan(0, 3000, 0)
     assert decoded[0][0].score == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_a_forbidden_token_does_not_blur_the_spans_behind_it(temperature: float) -> None:
+    crf = LinearChainCRF.biluo(1).double()
+    emissions = torch.randn(1, 7, 5, dtype=torch.float64)
+    possible = torch.ones(1, 7, 5, dtype=torch.bool)
+    possible[0, 0, 2] = possible[0, 1, 2] = False
+    expected = span_probabilities(crf, emissions[0], possible[0], temperature)
+    found = decode(crf, emissions, torch.tensor([7]), possible, 1e-6, temperature)[0]
+    assert found
+    for span, score in found:
+        assert score == pytest.approx(expected[span], rel=1e-6)
+    marginals = SpanMarginals(crf, emissions, torch.tensor([7]), possible, temperature)
+    spans = torch.tensor([[0, *span] for span in expected])
+    assert marginals.probabilities(spans).tolist() == pytest.approx(list(expected.values()), rel=1e-6)
+    assert {tuple(row[1:]) for row in marginals.above(1e-9).tolist()} == {tuple(span) for span in expected}
 
 
 def test_buckets_hold_everything_once_within_the_budget() -> None:
