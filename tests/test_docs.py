@@ -3,7 +3,7 @@
 import importlib.util
 import inspect
 import re
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 from spacy.util import registry
@@ -22,6 +22,16 @@ def test_the_readmes_python_runs_and_finds_entities(capsys: pytest.CaptureFixtur
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     assert "Ramipril DRUG" in capsys.readouterr().out
+
+
+def test_the_example_of_the_chain_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how_it_works.md").read_text(), re.DOTALL)
+    found: Dict[str, Any] = {}
+    exec(compile(block, "how_it_works.md", "exec"), found)
+    best, ten = found["log_p"], found["log_p_ten"]
+    assert (best - ten[:, 0]).abs().max() < 1e-4
+    assert (ten[:, 1:] <= ten[:, :-1]).all()
+    assert (found["p"] < 1).all()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,9 +1,13 @@
+import math
+from itertools import product
+
 import pytest
 import torch
 
 from spacy_crf_ner import tagging
 from spacy_crf_ner.crf.chain import LinearChainCRF
 from spacy_crf_ner.crf.confidence import ScoredSpan, SpanMarginals, buckets, decode, without_overlaps
+from spacy_crf_ner.crf.model import TaggerHead
 from spacy_crf_ner.tagging import TagSpan
 
 from . import brute
@@ -61,6 +65,27 @@ def test_threshold_gives_the_likeliest_spans_of_all_that_reach_it(crf: LinearCha
         reached = [ScoredSpan(span, p) for span, p in every.items() if p >= threshold]
         assert [s.span for s in decoded[i]] == [s.span for s in without_overlaps(reached)]
         assert [s.score for s in decoded[i]] == pytest.approx([s.score for s in without_overlaps(reached)])
+
+
+def test_after_independent_training_legal_moves_score_nothing() -> None:
+    head = TaggerHead(n_labels=1, width=3, overlap=False, learn_transitions=False).double()
+    emissions, possible = setting()
+    decoded = decode(head.crf, emissions, LENGTHS, possible)
+    for i, n in enumerate(LENGTHS.tolist()):
+        scores = {}
+        for tags in product(range(5), repeat=n):
+            try:
+                spans = tagging.tags_to_spans(tags)
+            except ValueError:
+                continue
+            if all(possible[i, t, k] for t, k in enumerate(tags)):
+                scores[tuple(spans)] = sum(float(emissions[i, t, k]) for t, k in enumerate(tags))
+        total = sum(math.exp(score) for score in scores.values())
+        best = max(scores, key=lambda spans: scores[spans])
+        assert tuple(s.span for s in decoded[i]) == best
+        for span, p in decoded[i]:
+            mass = sum(math.exp(score) for spans, score in scores.items() if span in spans)
+            assert p == pytest.approx(mass / total)
 
 
 def test_a_low_threshold_finds_what_is_off_the_best_path() -> None:
