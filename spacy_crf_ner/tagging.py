@@ -144,19 +144,29 @@ def paths_to_spans(tags: np.ndarray) -> np.ndarray:
     RAISES (ValueError): A sequence is not legal.
     """
     position = np.where(tags == OUTSIDE, -1, (tags - 1) % 4)
-    starts = np.argwhere((position == BEGIN) | (position == UNIT))
-    ends = np.argwhere((position == LAST) | (position == UNIT))
-    if len(starts) == len(ends):
-        label = (tags[tuple(starts.T)] - 1) // 4
-        spans = np.column_stack([starts, ends[:, 1] + 1, label])
-        # every token of an entity has its label, and what is inside is inside of one
-        sizes = ends[:, 1] - starts[:, 1] + 1
-        legal = (starts[:, 0] == ends[:, 0]).all() and (sizes > 0).all() and sizes.sum() == (tags != OUTSIDE).sum()
-        if legal and (np.repeat(label, sizes) == (tags[tags != OUTSIDE] - 1) // 4).all():
+    sequence, start = np.nonzero((position == BEGIN) | (position == UNIT))
+    _, last = np.nonzero((position == LAST) | (position == UNIT))
+    if len(start) == len(last) and (start <= last).all():
+        label = (tags[sequence, start] - 1) // 4
+        spans = np.column_stack([sequence, start, last + 1, label])
+        # legal are the sequences that these spans make
+        if np.array_equal(_fill(spans, tags.shape), tags):
             return spans
     for row in tags:
         tags_to_spans(row)
     raise AssertionError("tags_to_spans and paths_to_spans disagree on what is legal.")
+
+
+def _fill(spans: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
+    """Tags of many sequences from spans as of `paths_to_spans`."""
+    sequence, start, end, label = spans.T
+    sizes = end - start
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    to_go = np.repeat(sizes, sizes) - 1 - within
+    position = np.where(within == 0, np.where(to_go == 0, UNIT, BEGIN), np.where(to_go == 0, LAST, INSIDE))
+    tags = np.full(shape, OUTSIDE, dtype=np.int64)
+    tags[np.repeat(sequence, sizes), np.repeat(start, sizes) + within] = 1 + 4 * np.repeat(label, sizes) + position
+    return tags
 
 
 def trim_spaces(start: int, end: int, is_space: np.ndarray) -> Optional[Tuple[int, int]]:

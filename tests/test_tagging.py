@@ -66,3 +66,18 @@ def test_white_space_can_only_be_outside_or_inside() -> None:
     names = tagging.tag_names(["X", "Y"])
     assert possible[0].all()
     assert [names[i] for i in np.flatnonzero(possible[1])] == ["O", "I-X", "I-Y"]
+
+
+@pytest.mark.parametrize(("n_labels", "length"), [(1, 5), (2, 4)])
+def test_many_paths_are_read_as_each_of_them(n_labels: int, length: int) -> None:
+    legal = []
+    for tags in product(range(tagging.count_tags(n_labels)), repeat=length):
+        try:
+            spans = tagging.tags_to_spans(tags)
+        except ValueError:
+            with pytest.raises(ValueError, match=r"not legal|never closed"):
+                tagging.paths_to_spans(np.array([tags]))
+            continue
+        legal.append((tags, spans))
+    found = tagging.paths_to_spans(np.array([tags for tags, _ in legal]))
+    assert found.tolist() == [[i, *span] for i, (_, spans) in enumerate(legal) for span in spans]

@@ -12,7 +12,7 @@ from torchcrf import CRF
 
 from .. import tagging
 from . import recursions
-from .recursions import FORBIDDEN, Chain, ForwardBackward, inside, log_normalizer, path_score
+from .recursions import FORBIDDEN, Chain, ForwardBackward, inside, log_normalizer, path_score, working
 
 
 def _forbid(scores: Tensor, legal: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class _ChainMaths:
 
     Everywhere: emissions (batch, time, tags); lengths int64 on the CPU, (batch,), each >= 1; `possible`
     a bool tensor (batch, time, tags), False where a token cannot have a tag (None: everything can be).
-    Probabilities and their logarithms (in nats) come as float64.
+    Log probabilities are in nats and float64.
     """
 
     def scores(self) -> Chain:
@@ -91,7 +91,8 @@ class _ChainMaths:
 
 
 def restrict(emissions: Tensor, possible: Optional[Tensor]) -> Tensor:
-    """Emissions with FORBIDDEN wherever a token cannot have a tag."""
+    """Emissions with FORBIDDEN wherever a token cannot have a tag, float32 or float64."""
+    emissions = working(emissions)
     return emissions if possible is None else _forbid(emissions, possible)
 
 
@@ -105,8 +106,8 @@ class LinearChainCRF(_ChainMaths, CRF):
     """One chain over all tags: pytorch-crf's module, with hard constraints and exact marginals.
 
     Constructor, parameters and parameter names, `forward` and `decode` are those of `torchcrf.CRF`; its
-    Python loops and their autograd through time are replaced by `recursions`. The constraints are not in
-    the state dict: they follow from the labels.
+    Python loops and their autograd through time are replaced by `recursions`. A mask with gaps is an error: there
+    it gives a sum over something else. The constraints are not in the state dict: they follow from the labels.
 
     num_tags (int): Number of tags.
     batch_first (bool): For `forward` and `decode`: (batch, time, tags) rather than (time, batch, tags).

@@ -186,12 +186,14 @@ def _rescale(scores: Tensor, offset: Tensor) -> Tuple[Tensor, Tensor]:
 def _forward(emissions: Tensor, chain: Chain, live: List[int]) -> Tuple[List[Tensor], List[Tensor]]:
     """Forward scores of sorted sequences: a list over time of rescaled (live, tags) and offsets (live,)."""
     offset = torch.zeros(len(emissions), dtype=torch.float64, device=emissions.device)
-    alpha, offset = _rescale(chain.start + emissions[:, 0], offset)
+    # unbound once: slicing at each step would cost the gradient a whole batch a step
+    steps = emissions.unbind(1)
+    alpha, offset = _rescale(chain.start + steps[0], offset)
     alphas, offsets = [alpha], [offset]
     for t in range(1, len(live)):
         n = live[t]
         moves = alpha[:n, :, None] + chain.first(n).transitions  # (live, from, to)
-        alpha, offset = _rescale(torch.logsumexp(moves, 1) + emissions[:n, t], offset[:n])
+        alpha, offset = _rescale(torch.logsumexp(moves, 1) + steps[t][:n], offset[:n])
         alphas.append(alpha)
         offsets.append(offset)
     return alphas, offsets
@@ -201,12 +203,13 @@ def _backward(emissions: Tensor, chain: Chain, live: List[int]) -> Tuple[List[Te
     """Backward scores of sorted sequences, in the form of `_forward`; the emission of a step is not in its score."""
     last = len(live) - 1
     ends = chain.end.expand(len(emissions), -1)
+    steps = emissions.unbind(1)
     zeros = torch.zeros(len(emissions), dtype=torch.float64, device=emissions.device)
     beta, offset = _rescale(ends[: live[last]], zeros[: live[last]])
     betas, offsets = [beta], [offset]
     for t in range(last, 0, -1):
         n, before = live[t], live[t - 1]
-        moves = chain.first(n).transitions + (emissions[:n, t] + beta)[:, None]  # (live, from, to)
+        moves = chain.first(n).transitions + (steps[t][:n] + beta)[:, None]  # (live, from, to)
         # sequences whose last token is t - 1 join here
         beta = torch.cat([torch.logsumexp(moves, 2), ends[n:before]])
         beta, offset = _rescale(beta, torch.cat([offset, zeros[n:before]]))

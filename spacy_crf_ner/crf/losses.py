@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import tagging
 from .chain import _ChainMaths, allowed_by, restrict
-from .recursions import Chain, inside, log_normalizer
+from .recursions import Chain, inside, is_forbidden, log_normalizer
 
 Mode = Literal["joint", "marginal", "independent"]
 MODES = ("joint", "marginal", "independent")
@@ -29,10 +29,10 @@ def sequence_losses(
     if mode == "joint":
         return -crf.log_likelihood(emissions, tags, lengths, possible)
     gold = allowed_by(tags, emissions.shape[2])
-    return -(log_token_probability(crf, emissions, lengths, possible, gold, mode)).sum(1)
+    return -(_wanted(crf, emissions, lengths, possible, gold, mode)).sum(1)
 
 
-def log_token_probability(
+def _wanted(
     crf: _ChainMaths, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor], wanted: Tensor, mode: Mode
 ) -> Tensor:
     """log P(tag at t is one of the wanted): under the chain, or in mode "independent" under each token's softmax.
@@ -65,7 +65,7 @@ def entity_ratio_loss(
     is_outside = torch.zeros_like(emissions, dtype=torch.bool)
     is_outside[..., tagging.OUTSIDE] = True
     on = inside(emissions, lengths)
-    outside = log_token_probability(crf, emissions, lengths, possible, is_outside, mode).exp()
+    outside = _wanted(crf, emissions, lengths, possible, is_outside, mode).exp()
     expected = ((1 - outside) * on).sum() / on.sum()
     return torch.relu((expected - ratio).abs() - margin)
 
@@ -83,9 +83,8 @@ def distillation_loss(
     with torch.enable_grad():
         parts = [part.detach().clone().requires_grad_() for part in (teacher_emissions, *teacher)]
         counts = torch.autograd.grad(log_normalizer(parts[0], Chain(*parts[1:]), lengths).sum(), parts)
-    # a forbidden move has no expected count
+    # what is forbidden is not expected
     expected = sum(
-        (torch.where(count > 0, part, torch.zeros_like(part)) * count).sum()
-        for count, part in zip(counts, [emissions, *chain])
+        (torch.where(is_forbidden(part), 0.0, part) * count).sum() for count, part in zip(counts, [emissions, *chain])
     )
     return log_normalizer(emissions, chain, lengths).sum() - expected

@@ -2,7 +2,8 @@
 
 Each question is answered by `scans` (products of probabilities, fast) for every sequence where that is
 exact, and by `log_domain` (slow, never wrong) for the rest; on a GPU `recursions_triton` does the scans.
-All results are float64 unless stated, whatever the emissions are, and autocast has no part in them.
+Log probabilities and scores come as float64, probabilities in the precision of the emissions (float32 for
+anything below); autocast has no part in either. log Z of float32 emissions is good to some 3e-8 of its size.
 
 Shapes: emissions (batch, time, tags); lengths int64 on the CPU, (batch,), each from 1 to time. Sequence i
 goes by chain i modulo the number of chains; with several chains the sequences of one document, one a chain,
@@ -10,7 +11,6 @@ stand together and are of equal length.
 """
 
 from functools import wraps
-from math import log
 from typing import Any, Callable, Tuple, TypeVar, Union
 
 import torch
@@ -22,15 +22,20 @@ from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward, is_forbidden
 
 Answer = TypeVar("Answer")
 
+# Probabilities below this have lost digits.
+TINY = {torch.float32: 1e-35, torch.float64: 1e-300}
+
 __all__ = ["FORBIDDEN", "Chain", "Counts", "ForwardBackward", "is_forbidden"]
 
 
 def check_lengths(emissions: Tensor, chain: Chain, lengths: Tensor) -> None:
-    """RAISES (ValueError): A length is below 1 or above the padded time, or there is not one a sequence."""
+    """RAISES (ValueError): No sequence, a length below 1 or above the padded time, or not one length a sequence."""
     if lengths.shape != emissions.shape[:1]:
         raise ValueError(f"{len(emissions)} sequences, but lengths of shape {tuple(lengths.shape)}.")
     if len(lengths) and not 1 <= int(lengths.min()) <= int(lengths.max()) <= emissions.shape[1]:
         raise ValueError(f"Lengths must lie between 1 and {emissions.shape[1]}; got {lengths.tolist()}.")
+    if not len(lengths):
+        raise ValueError("There is no sequence in the batch.")
     chains = len(chain.transitions)
     if len(lengths) % chains or (lengths.view(-1, chains) != lengths.view(-1, chains)[:, :1]).any():
         raise ValueError(
@@ -69,6 +74,16 @@ class _Solved:
             kind = _Careful if self._emissions.dtype == torch.float64 else _Solved
             self._rest = kind(self._emissions[self.hard].double(), self._chain, lengths[self.hard.cpu()])
             self.log_z = self.log_z.index_put((self.hard,), self._rest.log_z)
+
+    def check_legal(self) -> "_Solved":
+        """RAISES (ValueError): A sequence of the batch has no legal sequence of tags."""
+        none = torch.nonzero(is_forbidden(self.log_z))[:, 0]
+        if len(none):
+            raise ValueError(
+                f"Sequence {int(none[0])} of the batch has no legal sequence of tags: what its tokens may have and the "
+                "legal moves leave none."
+            )
+        return self
 
     def marginals(self) -> Tensor:
         """P(tag at token), (batch, time, tags), 0 where padded."""
@@ -134,7 +149,7 @@ class _LogNormalizer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, emissions, transitions, start, end, lengths):  # type: ignore[no-untyped-def, override]
-        ctx.solved = _Solved(emissions, Chain(transitions, start, end), lengths)
+        ctx.solved = _Solved(emissions, Chain(transitions, start, end), lengths).check_legal()
         ctx.dtypes = [x.dtype for x in (emissions, transitions, start, end)]
         return ctx.solved.log_z
 
@@ -153,7 +168,7 @@ def log_normalizer(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
     chain (Chain): Move scores.
     lengths (Tensor): Tokens in each sequence, int64 on the CPU, (batch,), each >= 1.
     RETURNS (Tensor): log Z in nats, float64, (batch,), with an analytic gradient (no second derivative).
-    RAISES (ValueError): A length is below 1 or larger than time.
+    RAISES (ValueError): A length is below 1 or larger than time, or a sequence has no legal tags at all.
 
     Forward–backward (Rabiner 1989, section III.A).
     """
@@ -189,10 +204,11 @@ def log_token_probability(emissions: Tensor, chain: Chain, lengths: Tensor, want
         expected counts is that of the messages along a direction, which takes one more run of them.
     """
     check_lengths(emissions, chain, lengths)
-    solved = _Solved(emissions, chain, lengths)
+    solved = _Solved(emissions, chain, lengths).check_legal()
     found = _LogTokenProbability.apply(emissions, *chain, lengths, wanted, solved)  # type: ignore[no-untyped-call]
     # what is as good as impossible is known only as such
-    rare = found.detach() < log(scans.DIGITS[solved.fast.local.dtype].rare)
+    trusted = torch.clamp_min(1e5 * solved.fast.added, TINY[solved.fast.local.dtype]).log()
+    rare = found.detach() < trusted[:, None]
     hard = documents_of(~solved.fast.safe | rare.any(1), len(chain.transitions))
     if len(hard):
         part, own = emissions[hard].double(), lengths[hard.cpu()]
@@ -213,14 +229,14 @@ def forward_backward(emissions: Tensor, chain: Chain, lengths: Tensor) -> Forwar
     Parameters and errors are those of `log_normalizer`.
     """
     check_lengths(emissions, chain, lengths)
-    return _Solved(emissions, chain, lengths).log_scores()
+    return _Solved(emissions, chain, lengths).check_legal().log_scores()
 
 
 @_without_autocast
 def token_marginals(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
-    """P(tag at t) under the chain; no gradient. RETURNS: float64, (batch, time, tags), 0 where padded."""
+    """P(tag at t) under the chain; no gradient. RETURNS: (batch, time, tags), 0 where padded."""
     check_lengths(emissions, chain, lengths)
-    return _Solved(emissions, chain, lengths).marginals()
+    return _Solved(emissions, chain, lengths).check_legal().marginals()
 
 
 @_without_autocast
@@ -230,7 +246,7 @@ def entropy(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
     H = log Z - E[score]: a sum over sequences that needs only expected counts (Hernando et al. 2005).
     """
     check_lengths(emissions, chain, lengths)
-    solved = _Solved(emissions, chain, lengths)
+    solved = _Solved(emissions, chain, lengths).check_legal()
     return (solved.log_z - solved.expected_score()).clamp_min(0.0)
 
 
@@ -244,10 +260,11 @@ def path_score(emissions: Tensor, chain: Chain, tags: Tensor, lengths: Tensor) -
     check_lengths(emissions, chain, lengths)
     on = inside(emissions, lengths)
     tags = tags.where(on, torch.zeros_like(tags))
-    score = (emissions.gather(2, tags[:, :, None])[:, :, 0].double() * on).sum(1)
+    own_score = emissions.gather(2, tags[:, :, None])[:, :, 0].double()
+    score = torch.where(on, own_score, 0.0).sum(1)
     own = (torch.arange(len(tags), device=tags.device) % len(chain.transitions))[:, None]
     moves = chain.transitions[own, tags[:, :-1], tags[:, 1:]].double()  # (batch, time - 1)
-    score = score + (moves * on[:, 1:]).sum(1)
+    score = score + torch.where(on[:, 1:], moves, 0.0).sum(1)
     last = tags.gather(1, (lengths - 1).to(tags.device)[:, None])
     return score + (chain.start[own, tags[:, :1]].double() + chain.end[own, last].double())[:, 0]
 
@@ -276,7 +293,7 @@ def n_best(emissions: Tensor, chain: Chain, lengths: Tensor, n: int) -> Tuple[Te
     check_lengths(emissions, chain, lengths)
     with torch.no_grad():
         tags, scores = log_domain.n_best(emissions.double(), Chain(*(p.double() for p in chain)), lengths, n)
-        log_p = scores - log_normalizer(emissions, chain, lengths)[:, None]
+        log_p = scores - log_normalizer(emissions.double(), chain, lengths)[:, None]
     return tags, log_p.masked_fill(is_forbidden(scores), -torch.inf)
 
 

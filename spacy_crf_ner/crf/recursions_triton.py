@@ -27,10 +27,11 @@ def run_sums(local: Tensor, moves: Tensor, edges: Tensor, lengths: Tensor, floor
     rows, time, tags = local.shape
     message, scale = local.new_zeros(2, rows, time, tags), local.new_ones(2, rows, time)
     block, warps = _size(tags)
-    _sum_kernel[(rows, 2)](
-        local.contiguous(), moves.contiguous(), edges.contiguous(), lengths.to(local.device), message, scale,
-        time, tags, len(moves) // 2, floor, BLOCK=block, num_warps=warps,
-    )  # fmt: skip
+    with torch.cuda.device_of(local):
+        _sum_kernel[(rows, 2)](
+            local.contiguous(), moves.contiguous(), edges.contiguous(), lengths.to(local.device), message, scale,
+            time, tags, len(moves) // 2, floor, BLOCK=block, num_warps=warps,
+        )  # fmt: skip
     return message, scale
 
 
@@ -42,18 +43,19 @@ def best_paths(emissions: Tensor, transitions: Tensor, start: Tensor, end: Tenso
     last = torch.empty(rows, dtype=torch.int64, device=emissions.device)
     block, warps = _size(tags)
     lengths = lengths.to(emissions.device)
-    _viterbi_kernel[(rows,)](
-        emissions.contiguous(), transitions.contiguous(), start.contiguous(), end.contiguous(), lengths, origins, last,
-        time, tags, len(transitions), BLOCK=block, num_warps=warps,
-    )  # fmt: skip
-    _trace_kernel[(rows,)](origins, last, lengths, found, time, tags, num_warps=1)
+    with torch.cuda.device_of(emissions):
+        _viterbi_kernel[(rows,)](
+            emissions.contiguous(), transitions.contiguous(), start.contiguous(), end.contiguous(), lengths, origins,
+            last, time, tags, len(transitions), BLOCK=block, num_warps=warps,
+        )  # fmt: skip
+        _trace_kernel[(rows,)](origins, last, lengths, found, time, tags, num_warps=1)
     return found
 
 
 def _size(tags: int) -> Tuple[int, int]:
     """Side of the square that holds the moves, and the warps that it is spread over."""
     block = max(16, triton.next_power_of_2(tags))
-    return block, max(1, block * block // 4096)
+    return block, min(16, max(1, block * block // 2048))
 
 
 @triton.jit
@@ -100,11 +102,12 @@ def _viterbi_kernel(  # type: ignore[no-untyped-def]
     for i in range(1, length):
         at = (row * time + i) * tags + k
         ways = score[:, None] + step
-        tl.store(origins + at, tl.argmax(ways, axis=0).to(tl.int16), mask=on)
+        # where scores are not numbers, argmax may be a lane that holds no tag
+        tl.store(origins + at, tl.minimum(tl.argmax(ways, axis=0), tags - 1).to(tl.int16), mask=on)
         score = tl.max(ways, axis=0) + tl.load(emissions + at, mask=on, other=0.0)
         score -= tl.max(score, axis=0)
     score += tl.load(end + chain * tags + k, mask=on, other=0.0)
-    tl.store(last + row, tl.argmax(score, axis=0).to(tl.int64))
+    tl.store(last + row, tl.minimum(tl.argmax(score, axis=0), tags - 1).to(tl.int64))
 
 
 @triton.jit

@@ -8,17 +8,20 @@ No message falls below a floor, so that nothing vanishes, and what the floor add
 messages with it are upper bounds, and at each token the mass that it adds to all paths is at most the floor
 times the largest other message; beside what both messages agree on there (`Messages.agreement`) that is
 either nothing, or the sequence is not `safe` and has to be worked in more digits, or in the log domain.
+Nor is a probability to be trusted that is as small as what was added.
 
 A long sequence is cut into pieces that run side by side. Each starts from a guess, got by running the end
 of the piece before it from nothing; the pieces whose guess turns out wrong run again from what the piece
 before them really passed on, until nothing changes (Maleki et al. 2014, "Parallelizing dynamic programming
-through rank convergence", PPoPP). A chain soon forgets where it came from, so that this is rare; a chain
-that never forgets costs as much as without pieces.
+through rank convergence", PPoPP). What is passed on over a small difference is added up and counts as error.
+A chain soon forgets where it came from; a document whose chain does not is run in one piece.
 
 Shapes: emissions (rows, time, tags); lengths int64 on the CPU, (rows,). With several chains the rows are
 documents times chains, row i goes by chain i modulo their number, and all rows of a document are of equal length.
 """
 
+import logging
+from functools import cache
 from importlib.util import find_spec
 from itertools import groupby
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
@@ -26,8 +29,12 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .log_domain import Chain, Counts, ForwardBackward
+from .log_domain import Chain, Counts, ForwardBackward, is_forbidden
 
+logger = logging.getLogger(__name__)
+
+# Tokens whose counts are added up in the precision of the emissions, before float64 takes over.
+BLOCK = 2048
 # Tokens in a piece, and in the run that guesses how it starts.
 PIECES = (32, 64, 128, 256)
 WARM_UP = 16
@@ -39,18 +46,25 @@ class Digits(NamedTuple):
     """What a precision allows.
 
     floor (float): No message is smaller; none is larger than the number of tags.
-    slack (float): Share of the mass of all paths that the floor may add.
+    slack (float): Share of the mass of all paths that may be added by the floor.
     same (float): Two messages are the same when every entry agrees to this share (in a Viterbi pass: to this score).
-    rare (float): Probabilities below this are not to be trusted.
+    noise (float): What entries differ by from rounding alone.
+    drift (float): The most that differences between pieces, beyond the noise, may add up to over a document.
     """
 
     floor: float
     slack: float
     same: float
-    rare: float
+    noise: float
+    drift: float
 
 
-DIGITS = {torch.float32: Digits(1e-30, 1e-7, 1e-5, 1e-18), torch.float64: Digits(1e-290, 1e-12, 1e-9, 1e-250)}
+DIGITS = {
+    torch.float32: Digits(floor=1e-30, slack=1e-7, same=1e-5, noise=1e-6, drift=3e-5),
+    torch.float64: Digits(floor=1e-290, slack=1e-12, same=1e-9, noise=1e-14, drift=1e-6),
+}
+# Rounds in which pieces are mended before their documents are run in one piece.
+ROUNDS = 3
 
 
 class Messages(NamedTuple):
@@ -65,8 +79,10 @@ class Messages(NamedTuple):
     peaks (Tensor): The token's largest emission, float64, (rows, time), 0 where padded.
     moves (Tensor): exp(transition - the chain's largest), (chains, tags, tags).
     bounds (Tensor): The largest transition, start score and end score of each row's chain, float64, (3, rows).
+    edges (Tensor): exp(start score - the largest), then exp(end score - the largest), (2 * chains, tags).
     log_z (Tensor): nats, float64, (rows,).
-    safe (Tensor): Whether the floor left the row's results as they are, bool, (rows,).
+    added (Tensor): The most that the floor may have added to the mass of all paths, as a share, float64, (rows,).
+    safe (Tensor): Whether floor and pieces left the row's results as they are, bool, (rows,).
     lengths (Tensor): int64 on the CPU, (rows,).
     """
 
@@ -80,7 +96,9 @@ class Messages(NamedTuple):
     peaks: Tensor
     moves: Tensor
     bounds: Tensor
+    edges: Tensor
     log_z: Tensor
+    added: Tensor
     safe: Tensor
     lengths: Tensor
 
@@ -108,11 +126,16 @@ class Messages(NamedTuple):
         def by_chain(x: Tensor) -> Tensor:  # (chains, documents * time, tags)
             return x.reshape(rows // chains, chains, -1, tags).transpose(0, 1).reshape(chains, -1, tags)
 
-        moved = torch.zeros_like(self.moves)
-        for left, right in pairs:
-            moved.baddbmm_(by_chain(left[:, :-1]).transpose(1, 2), by_chain(right[:, 1:]))
+        moved = torch.zeros_like(self.moves, dtype=torch.float64)
+        for before, after in pairs:
+            sides = by_chain(before[:, :-1]).split(BLOCK, 1), by_chain(after[:, 1:]).split(BLOCK, 1)
+            for a, b in zip(*sides):
+                moved += torch.bmm(a.transpose(1, 2), b)
         ends = per_token.gather(1, self._last()[:, None, None].expand(-1, 1, tags))
-        start, end = (by_chain(x).sum(1) for x in (per_token[:, :1], ends))
+        # the floor gives a little to tags that no sequence begins or ends with
+        start, end = (
+            by_chain(x).sum(1) * (edge > 0) for x, edge in zip((per_token[:, :1], ends), self.edges.split(chains))
+        )
         return Counts(per_token, moved * self.moves, start, end)
 
     def _last(self) -> Tensor:
@@ -122,19 +145,17 @@ class Messages(NamedTuple):
     def expected_score(self, emissions: Tensor, chain: Chain) -> Tensor:
         """Mean score of a sequence under its chain, float64, (rows,)."""
         rows, _, tags = self.local.shape
+        copies = rows // len(self.moves)
         marginals = self.marginals().double()
-        transitions, start, end = (part.double() for part in chain)
-        moves = self.moves.double()
-        priced = (moves * torch.where(moves > 0, transitions, 0.0)).repeat(rows // len(moves), 1, 1)
+        # what is forbidden is of no weight, however it is scored
+        own, transitions, start, end = (
+            torch.where(is_forbidden(score), 0.0, score.double()) for score in (emissions, *chain)
+        )
+        priced = (self.moves.double() * transitions).repeat(copies, 1, 1)
         moved = (torch.bmm(self.left()[:, :-1].double(), priced) * self.right[:, 1:].double()).sum((1, 2))
         last = marginals.gather(1, self._last()[:, None, None].expand(-1, 1, tags))[:, 0]
-        ends = [
-            (p * torch.where(p > 0, s.repeat(rows // len(s), 1), 0.0)).sum(1)
-            for p, s in ((marginals[:, 0], start), (last, end))
-        ]
-        # a tag that cannot be is of no weight, however it is scored
-        own = (marginals * torch.where(marginals > 0, emissions.double(), 0.0)).sum((1, 2))
-        return own + moved + ends[0] + ends[1]
+        ends = sum((p * score.repeat(copies, 1)).sum(1) for p, score in ((marginals[:, 0], start), (last, end)))
+        return (marginals * own).sum((1, 2)) + moved + ends
 
     def marginal_slope(self, direction: Tensor) -> Counts:
         """Slope of the expected counts when the emissions move in a direction: the Hessian of log Z times it.
@@ -161,8 +182,8 @@ class Messages(NamedTuple):
         steps = torch.arange(self.peaks.shape[1], device=self.peaks.device)
         left_to_go = self._last()[:, None] - steps
         inside = left_to_go >= 0
-        passed = torch.cumsum(self.forward_scale.log() + self.peaks, 1)
-        to_come = self.backward_scale.log() + self.peaks
+        passed = torch.cumsum(self.forward_scale.double().log() + self.peaks, 1)
+        to_come = self.backward_scale.double().log() + self.peaks
         to_come = to_come.sum(1, keepdim=True) - torch.cumsum(to_come, 1)
         return ForwardBackward(
             torch.where(inside[..., None], self.left().log(), 0.0),
@@ -178,6 +199,9 @@ def messages(emissions: Tensor, chain: Chain, lengths: Tensor) -> Messages:
 
     Parameters are those of `recursions.log_normalizer`.
     """
+    if int(lengths.min()) < emissions.shape[1]:
+        padding = torch.arange(emissions.shape[1]) >= lengths[:, None]
+        emissions = emissions.masked_fill(padding.to(emissions.device)[..., None], 0.0)
     prepared = prepare(emissions, chain)
     moves = _both_ways(prepared.moves)
     if _on_chip(emissions):
@@ -185,10 +209,10 @@ def messages(emissions: Tensor, chain: Chain, lengths: Tensor) -> Messages:
 
         floor = DIGITS[emissions.dtype].floor
         message, scale = recursions_triton.run_sums(prepared.local, moves, prepared.edges, lengths, floor)
-    else:
-        index = _Index(lengths, emissions.shape[1], len(chain.transitions), emissions.device)
-        message, scale = index.run_sums(prepared.local, moves, prepared.edges)
-    return conclude(prepared, message, scale, lengths)
+        return conclude(prepared, message, scale, lengths)
+    index = _Index(lengths, emissions.shape[1], len(chain.transitions), emissions.device)
+    message, scale, drift = index.run_sums(prepared.local, moves, prepared.edges)
+    return conclude(prepared, message, scale, lengths, drift)
 
 
 class Prepared(NamedTuple):
@@ -217,9 +241,14 @@ def prepare(emissions: Tensor, chain: Chain) -> Prepared:
     )
 
 
-def conclude(prepared: Prepared, message: Tensor, scale: Tensor, lengths: Tensor) -> Messages:
-    """Put together what the two directions have found: message (2, rows, time, tags), scale (2, rows, time)."""
-    local, peaks, moves, _, bounds = prepared
+def conclude(
+    prepared: Prepared, message: Tensor, scale: Tensor, lengths: Tensor, drift: Optional[Tensor] = None
+) -> Messages:
+    """Put together what the two directions have found.
+
+    message (2, rows, time, tags), scale (2, rows, time); drift: What differs between pieces, (rows,).
+    """
+    local, peaks, moves, edges, bounds = prepared
     digits, tags = DIGITS[local.dtype], local.shape[2]
     forward, backward = message
     last = (lengths - 1).to(local.device)[:, None]
@@ -233,15 +262,20 @@ def conclude(prepared: Prepared, message: Tensor, scale: Tensor, lengths: Tensor
     shift, start, end = bounds
     log_z = logs.sum(1) + peaks.sum(1) + shift * last[:, 0] + start + end
     added = 2 * tags**2 * digits.floor * (1 / agreement.double()).sum(1)
+    safe = added <= digits.slack
+    if drift is not None:
+        safe &= drift <= digits.drift
     return Messages(
-        forward, backward, local, right, scale[0], scale[1], agreement, peaks, moves, bounds, log_z,
-        added <= digits.slack, lengths,
+        forward, backward, local, right, scale[0], scale[1], agreement, peaks, moves, bounds, edges, log_z, added,
+        safe, lengths,
     )  # fmt: skip
 
 
 def best_paths(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
     """Viterbi (1967). Parameters and result are those of `recursions.viterbi`."""
     rows, time, _ = emissions.shape
+    # what all tags of a token have in common decides nothing, and would cost digits
+    emissions = emissions - emissions.amax(-1, keepdim=True)
     transitions, start, end = (part.to(emissions.dtype) for part in chain)
     if _on_chip(emissions):
         from . import recursions_triton
@@ -257,7 +291,23 @@ def best_paths(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
 def _on_chip(emissions: Tensor) -> bool:
     """Whether the kernels of `recursions_triton` can do it."""
     fits = emissions.is_cuda and emissions.dtype == torch.float32 and emissions.shape[2] <= MAX_TAGS_ON_CHIP
-    return fits and find_spec("triton") is not None
+    return fits and _kernels_run(emissions.device)
+
+
+@cache
+def _kernels_run(device: torch.device) -> bool:
+    """Whether the kernels can be compiled and started on a GPU: tried once, on next to nothing."""
+    if find_spec("triton") is None:
+        return False
+    try:
+        from . import recursions_triton
+
+        one = torch.ones(2, 1, 1, device=device)
+        recursions_triton.run_sums(one[:1], one, one[:, 0], torch.ones(1, dtype=torch.int64), 0.5)
+    except Exception as error:  # a compiler or a driver that is missing shows in many ways
+        logger.warning("Triton does not run on %s (%s); the CRF takes its slower way there.", device, error)
+        return False
+    return True
 
 
 def _both_ways(moves: Tensor) -> Tensor:
@@ -358,16 +408,19 @@ class _Index:
         start: Tensor,
         guess: Callable[[_Pieces], Tensor],
         run: Callable[[_Pieces, Tensor, bool], Tensor],
-        differs: Callable[[Tensor, Tensor], Tensor],
-    ) -> None:
+        distance: Callable[[Tensor, Tensor], Tensor],
+        digits: Digits,
+    ) -> Tensor:
         """Run all pieces until each has started from what the piece before it passed on.
 
         start (Tensor): What documents start with, (groups, documents, ...).
         guess (Callable): What pieces might start with, where nothing is known, (groups, pieces, ...).
         run (Callable): Run pieces from their starts, keep the results if told so, and return what they pass on.
-        differs (Callable): Which of two lots of starts are not the same, bool, (pieces,).
+        distance (Callable): How far two lots of starts are apart, (pieces,).
+        RETURNS (Tensor): Sum over each document of the distances, beyond the noise, that were let pass, (rows,).
         """
         given = start[:, pieces.document.to(self.device)]
+        gaps = torch.zeros(len(pieces.size), dtype=torch.float64)
         cut = torch.nonzero(pieces.following >= 0)[:, 0]
         if len(cut):
             # what is followed by something is of full size
@@ -375,15 +428,29 @@ class _Index:
             ends = ends._replace(start=ends.start + ends.size - WARM_UP, size=torch.full_like(cut, WARM_UP))
             given[:, ends.following.to(self.device)] = run(ends, guess(ends), False)
         todo = torch.arange(len(pieces.size))
-        while len(todo):
+        for _ in range(ROUNDS):
             passed = run(pieces.take(todo), given[:, todo.to(self.device)], True)
             cut = torch.nonzero(pieces.following[todo] >= 0)[:, 0]
             if not len(cut):
+                todo = cut
                 break
             passed, after = passed[:, cut.to(self.device)], pieces.following[todo[cut]]
-            wrong = differs(passed, given[:, after.to(self.device)]).cpu()
+            gaps[after] = distance(passed, given[:, after.to(self.device)]).double().cpu()
+            wrong = gaps[after] > digits.same
             given[:, after[wrong].to(self.device)] = passed[:, wrong.to(self.device)]
             todo = after[wrong].sort().values
+            gaps[todo] = 0.0
+            if not len(todo):
+                break
+        drift = torch.zeros(len(self.lengths), dtype=torch.float64)
+        drift.index_add_(0, pieces.document, (gaps - digits.noise).clamp_min(0.0))
+        if len(todo):
+            whole = torch.unique(pieces.document[todo])
+            drift[whole] = 0.0
+            alone = _cut(self.lengths[whole], int(self.lengths[whole].max()))
+            alone = alone._replace(document=whole[alone.document])
+            run(alone, start[:, alone.document.to(self.device)], True)
+        return drift.repeat_interleave(self.chains).to(self.device)
 
     def keep(self, kept: Optional[Tensor], packed: _Packed, found: Tensor, blank: float, directions: int) -> Tensor:
         """Put packed results in their places; where there is no token stands `blank`.
@@ -399,11 +466,12 @@ class _Index:
             return found.index_select(0, source)
         return found.new_full((places, *found.shape[1:]), blank).index_copy_(0, packed.target, found)
 
-    def run_sums(self, local: Tensor, moves: Tensor, edges: Tensor) -> Tuple[Tensor, Tensor]:
+    def run_sums(self, local: Tensor, moves: Tensor, edges: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Messages of both directions.
 
-        moves (2 * chains, tags, tags); edges (2 * chains, tags): What comes in at either end.
-        RETURNS: messages (2, rows, time, tags), 0 where padded; scales (2, rows, time), 1 where padded.
+        local (rows, time, tags); moves (2 * chains, tags, tags); edges (2 * chains, tags): What comes in at either end.
+        RETURNS: messages (2, rows, time, tags), 0 where padded; scales (2, rows, time), 1 where padded; the share
+            by which messages of a row may be off where its pieces meet, (rows,).
         """
         tags = local.shape[2]
         digits = DIGITS[local.dtype]
@@ -422,16 +490,18 @@ class _Index:
             at = packed.last
             return torch.bmm(arrived[at] * here[at] / top[at][..., None], moves).clamp_min_(digits.floor)
 
-        def differs(a: Tensor, b: Tensor) -> Tensor:
-            return ((a - b).abs() > digits.same * a).any(-1).any(0)
+        def distance(a: Tensor, b: Tensor) -> Tensor:
+            return ((a - b).abs() / torch.minimum(a, b)).amax((0, 2))
 
         documents = len(self.lengths)
         start = edges.clamp_min(digits.floor)[:, None].expand(-1, documents, -1)
         pieces = self.cut(18, len(moves) * tags * (2e-3 + 2.2e-5 * tags))
-        self.settle(pieces, start, lambda p: edges.new_ones(len(moves), len(p.size), tags), run, differs)
+        drift = self.settle(
+            pieces, start, lambda p: edges.new_ones(len(moves), len(p.size), tags), run, distance, digits
+        )
         assert message is not None
         assert scale is not None
-        return message.view(2, self.rows, self.time, tags), scale.view(2, self.rows, self.time)
+        return message.view(2, self.rows, self.time, tags), scale.view(2, self.rows, self.time), drift
 
     def run_linear(self, gain: Tensor, push: Tensor, moves: Tensor) -> Tensor:
         """Messages of x -> gain * message + push, both directions, all (2, rows, time, tags)."""
@@ -451,7 +521,7 @@ class _Index:
         tags = emissions.shape[2]
         flat = emissions.reshape(-1, tags)
         scores: Optional[Tensor] = None
-        same = DIGITS[emissions.dtype].same
+        digits = DIGITS[emissions.dtype]
         into_from = transitions.transpose(1, 2).contiguous()[:, None]  # (chains, 1, to, from)
 
         def best_way(state: Tensor) -> Tensor:
@@ -470,13 +540,13 @@ class _Index:
                 scores = self.keep(scores, packed, best, 0.0, 1)
             return best_way(_to_zero(best[packed.last]))
 
-        def differs(a: Tensor, b: Tensor) -> Tensor:
-            return ((a - b).abs() > same * (1 + a.abs())).any(-1).any(0)
+        def distance(a: Tensor, b: Tensor) -> Tensor:
+            return ((a - b).abs() / (1 + a.abs())).amax((0, 2))
 
         documents = len(self.lengths)
         begin = start[:, None].expand(-1, documents, -1)
         pieces = self.cut(15, len(start) * tags * (1e-3 + 3e-4 * tags))
-        self.settle(pieces, begin, lambda p: start.new_zeros(len(start), len(p.size), tags), run, differs)
+        self.settle(pieces, begin, lambda p: start.new_zeros(len(start), len(p.size), tags), run, distance, digits)
         assert scores is not None
         return scores.view(emissions.shape)
 
@@ -511,13 +581,15 @@ class _Index:
                 found[packed.source] = path
             return origin(path[packed.last], flat[places(pieces, pieces.size)])
 
-        def differs(a: Tensor, b: Tensor) -> Tensor:
+        def distance(a: Tensor, b: Tensor) -> Tensor:
             return (a != b).any(0)
 
         documents = len(self.lengths)
         start = final.view(documents, chains).T
         pieces = self.cut(30, chains * tags * 2e-3)
-        self.settle(pieces, start, lambda p: flat[places(p, torch.tensor(0))].argmax(2), run, differs)
+        self.settle(
+            pieces, start, lambda p: flat[places(p, torch.tensor(0))].argmax(2), run, distance, DIGITS[scores.dtype]
+        )
         return found.view(scores.shape[:2])
 
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .cnn import TextCNN
 from .pieces import NO_LIMIT, PieceBatch, PieceTokenizer, special_settings
@@ -160,37 +161,44 @@ class TransformerCNNModule(nn.Module):
         self.no_pieces = nn.Parameter(torch.zeros(hidden))
         self.cnn = TextCNN(hidden, width, **cnn)
 
-    def forward(self, batch: PieceBatch, dropout: float = 0.0) -> Tensor:
+    def forward(self, batch: PieceBatch, dropout: float = 0.0, precision: str = "fp32") -> Tensor:
         """Vectors of all tokens of a batch.
 
         dropout (float): In training, the share of values set to 0 in the token vectors and in the CNN. At 0
             the encoder's own dropout is off too; above, it keeps the rate of its own configuration.
+        precision (str): What encoder and CNN are computed in, "fp32" or "bf16". Weights are float32 all the same.
         RETURNS (Tensor): float32, (tokens, width).
         """
         self.encoder.train(self.training and dropout > 0)
-        tokens = self._pool(self._encode(batch), batch)
-        tokens = nn.functional.dropout(tokens, dropout, self.training)
-        return self.cnn(tokens, batch.doc_lengths, dropout)
+        with torch.autocast(self.no_pieces.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            tokens = self._embed(batch)
+            tokens = nn.functional.dropout(tokens, dropout, self.training)
+            return self.cnn(tokens, batch.doc_lengths, dropout).float()
 
-    def _encode(self, batch: PieceBatch) -> Tensor:
-        """Hidden states of all pieces, each from the centre of a window, in document order, (pieces, hidden)."""
+    def _embed(self, batch: PieceBatch) -> Tensor:
+        """Mean over the pieces of each token, each from the centre of a window, float32, (tokens, hidden).
+
+        One micro-batch after another. In training what lies inside the encoder is kept for the last one only, and
+        worked out again for the others on the way back.
+        """
         device = self.no_pieces.device
-        kept = [self.no_pieces.new_zeros(0, len(self.no_pieces))]
-        for ids, n_real, keep in batch.micro_batches:
-            input_ids = torch.from_numpy(ids).to(device)
-            places = torch.arange(ids.shape[1], device=device)
-            mask = places < torch.from_numpy(n_real).to(device)[:, None]
-            hidden = self.encoder(input_ids=input_ids, attention_mask=mask.long())[0]  # (windows, longest, hidden)
-            kept.append(hidden[torch.from_numpy(keep).to(device)].float())
-        return torch.cat(kept)[torch.from_numpy(batch.restore).to(device)]
+        tokens = self.no_pieces.new_zeros(sum(batch.doc_lengths), len(self.no_pieces))
+        last = len(batch.micro_batches) - 1
+        for i, micro_batch in enumerate(batch.micro_batches):
+            inputs = [torch.from_numpy(part).to(device) for part in micro_batch]
+            if torch.is_grad_enabled() and i < last:
+                part = checkpoint(self._pool_windows, *inputs, use_reentrant=False)
+            else:
+                part = self._pool_windows(*inputs)
+            tokens = tokens.index_add_(0, inputs[2], part)
+        without = torch.from_numpy(batch.no_pieces).to(device)
+        return tokens.index_add_(0, without, self.no_pieces.expand(len(without), -1))
 
-    def _pool(self, pieces: Tensor, batch: PieceBatch) -> Tensor:
-        """Mean over the pieces of each token; a learned vector for a token that has none, (tokens, hidden)."""
-        device = pieces.device
-        counts = torch.from_numpy(batch.token_counts).to(device)
-        if len(pieces) == 0:
-            return self.no_pieces.expand(len(counts), -1)
-        starts = counts.cumsum(0) - counts
-        which = torch.from_numpy(batch.token_pieces).to(device)
-        means = nn.functional.embedding_bag(which, pieces, starts, mode="mean")
-        return torch.where(counts[:, None] > 0, means, self.no_pieces)
+    def _pool_windows(
+        self, ids: Tensor, n_real: Tensor, tokens: Tensor, places: Tensor, owners: Tensor, shares: Tensor
+    ) -> Tensor:
+        """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, hidden)."""
+        mask = torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]
+        hidden = self.encoder(input_ids=ids, attention_mask=mask.long())[0]  # (windows, longest, hidden)
+        pieces = hidden.flatten(0, 1)[places].float() * shares[:, None]
+        return pieces.new_zeros(len(tokens), pieces.shape[1]).index_add(0, owners, pieces)

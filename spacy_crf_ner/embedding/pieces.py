@@ -1,12 +1,16 @@
 """From documents to wordpieces: tokenise, align pieces with tokens, cut windows. NumPy, no torch."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from spacy.attrs import ORTH, SPACY
 from spacy.tokens import Doc
 
 NO_LIMIT = 1_000_000
+# Wordpieces that a tokenizer remembers, with some ten bytes for each.
+REMEMBERED_PIECES = 500_000
 
 
 @dataclass
@@ -45,10 +49,10 @@ def cut_windows(n_pieces: int, size: int, stride: int) -> List[Window]:
 class DocPieces:
     """The wordpieces of one document.
 
-    ids (np.ndarray): int64, (pieces,).
-    token_pieces (np.ndarray): The pieces of token 0, of token 1 and so on, int64, (pairs,). A piece that
+    ids (np.ndarray): int32, (pieces,).
+    token_pieces (np.ndarray): The pieces of token 0, of token 1 and so on, int32, (pairs,). A piece that
         covers parts of several tokens belongs to each of them.
-    token_counts (np.ndarray): How many pieces each token has, 0 for some (white space), int64, (tokens,).
+    token_counts (np.ndarray): How many pieces each token has, 0 for some (white space), int32, (tokens,).
     """
 
     ids: np.ndarray
@@ -74,7 +78,7 @@ def align(offsets: np.ndarray, doc: Doc) -> Tuple[np.ndarray, np.ndarray]:
     within = np.arange(n_met.sum()) - np.repeat(np.cumsum(n_met) - n_met, n_met)
     tokens = np.repeat(first, n_met) + within
     order = np.argsort(tokens, kind="stable")
-    return pieces[order], np.bincount(tokens, minlength=n_tokens).astype(np.int64)
+    return pieces[order].astype(np.int32), np.bincount(tokens, minlength=n_tokens).astype(np.int32)
 
 
 class PieceTokenizer:
@@ -101,6 +105,11 @@ class PieceTokenizer:
         solid = [i for i, special in enumerate(framed.special_tokens_mask) if not special]
         self.prefix: List[int] = framed.ids[: solid[0]]
         self.suffix: List[int] = framed.ids[solid[-1] + 1 :]
+        self._remembered: OrderedDict[bytes, DocPieces] = OrderedDict()
+        self._n_remembered = 0
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_remembered": OrderedDict(), "_n_remembered": 0}
 
     @property
     def n_special(self) -> int:
@@ -113,13 +122,31 @@ class PieceTokenizer:
         return [len(encoding) for encoding in encodings]
 
     def __call__(self, docs: Sequence[Doc]) -> List[DocPieces]:
-        """Tokenise whole documents, of any length."""
-        encodings = self._backend.encode_batch([doc.text for doc in docs], add_special_tokens=False)
-        pieces = []
-        for doc, encoding in zip(docs, encodings):
+        """Tokenise whole documents, of any length. What was tokenised lately is remembered by its content."""
+        # words and the spaces between them are all that a Doc's text and its tokens' borders consist of
+        keys = [doc.to_array([ORTH, SPACY]).tobytes() for doc in docs]
+        found = {key: self._recall(key) for key in keys}
+        fresh = {key: doc for key, doc in zip(keys, docs) if found[key] is None}
+        encodings = self._backend.encode_batch([doc.text for doc in fresh.values()], add_special_tokens=False)
+        for (key, doc), encoding in zip(fresh.items(), encodings):
             offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-            pieces.append(DocPieces(np.asarray(encoding.ids, dtype=np.int64), *align(offsets, doc)))
-        return pieces
+            pieces = DocPieces(np.asarray(encoding.ids, dtype=np.int32), *align(offsets, doc))
+            found[key] = pieces
+            self._remember(key, pieces)
+        return [found[key] for key in keys]  # type: ignore[misc]
+
+    def _recall(self, key: bytes) -> Optional[DocPieces]:
+        if key in self._remembered:
+            self._remembered.move_to_end(key)
+        return self._remembered.get(key)
+
+    def _remember(self, key: bytes, pieces: DocPieces) -> None:
+        """Keep a document's pieces; what was not asked for longest makes room."""
+        self._remembered[key] = pieces
+        self._n_remembered += len(pieces.ids)
+        while self._n_remembered > REMEMBERED_PIECES:
+            _, oldest = self._remembered.popitem(last=False)
+            self._n_remembered -= len(oldest.ids)
 
     def window(self, window: int, stride: int) -> Tuple[int, int]:
         """Size and stride of windows in pieces of text, from sizes that count special pieces.
@@ -144,23 +171,37 @@ class PieceTokenizer:
         return self._backend.to_str()
 
 
+class MicroBatch(NamedTuple):
+    """Windows of like length that go through the encoder together, and what becomes of their pieces.
+
+    ids (np.ndarray): Input ids, padded with `pad_id`, int64, (windows, longest).
+    n_real (np.ndarray): How many of each row are not padding, int64, (windows,).
+    tokens (np.ndarray): Tokens of the batch that have pieces here, int64, (here,).
+    places (np.ndarray): Where the pieces of these tokens stand in the flattened ids, int64, (pairs,).
+    owners (np.ndarray): Which of `tokens` each of them belongs to, int64, (pairs,).
+    shares (np.ndarray): What part of the token's vector each piece makes, float32, (pairs,).
+    """
+
+    ids: np.ndarray
+    n_real: np.ndarray
+    tokens: np.ndarray
+    places: np.ndarray
+    owners: np.ndarray
+    shares: np.ndarray
+
+
 @dataclass
 class PieceBatch:
     """Everything the torch module needs to embed a batch of documents.
 
     doc_lengths (List[int]): Tokens in each document.
-    token_pieces, token_counts (np.ndarray): As in DocPieces, over all documents one after another.
-    micro_batches: Windows of like length that go through the encoder together. For each: input ids, int64,
-        (windows, longest), padded with `pad_id`; how many are real, int64, (windows,); which are kept, bool,
-        (windows, longest).
-    restore (np.ndarray): Where each piece of the batch is among the kept ones, int64, (pieces,).
+    no_pieces (np.ndarray): Tokens of the batch that have no piece, int64, (tokens without,).
+    micro_batches (List[MicroBatch]): All windows, the longest first.
     """
 
     doc_lengths: List[int]
-    token_pieces: np.ndarray
-    token_counts: np.ndarray
-    micro_batches: List[Tuple[np.ndarray, np.ndarray, np.ndarray]]
-    restore: np.ndarray
+    no_pieces: np.ndarray
+    micro_batches: List[MicroBatch]
 
 
 def batch_pieces(
@@ -174,43 +215,58 @@ def batch_pieces(
     """
     size, step = tokenizer.window(window, stride)
     documents = tokenizer(docs)
-    windows: List[Tuple[Window, int, np.ndarray]] = []  # window, first piece of its document in the batch, ids
-    offset = 0
-    shifted = []
-    for pieces in documents:
-        windows += [(w, offset, pieces.ids) for w in cut_windows(len(pieces.ids), size, step)]
-        shifted.append(pieces.token_pieces + offset)
-        offset += len(pieces.ids)
+    first = np.cumsum([0, *(len(pieces.ids) for pieces in documents)])
+    windows = [
+        (w, start, pieces.ids)  # and the first piece of its document in the batch
+        for start, pieces in zip(first.tolist(), documents)
+        for w in cut_windows(len(pieces.ids), size, step)
+    ]
     windows.sort(key=lambda item: item[0].start - item[0].end)  # longest first, stable
-    micro_batches = []
-    kept = []
+    lead, frame = len(tokenizer.prefix), tokenizer.n_special
+    group_of, place_of = np.zeros(first[-1], dtype=np.int64), np.zeros(first[-1], dtype=np.int64)
+    inputs: List[Tuple[np.ndarray, np.ndarray]] = []
     at = 0
     while at < len(windows):
-        longest = windows[at][0].end - windows[at][0].start + tokenizer.n_special
+        longest = windows[at][0].end - windows[at][0].start + frame
         n = len(windows) if budget is None else max(1, budget // longest)
         group = windows[at : at + n]
         ids = np.full((len(group), longest), tokenizer.pad_id, dtype=np.int64)
-        n_real = np.zeros(len(group), dtype=np.int64)
-        keep = np.zeros((len(group), longest), dtype=bool)
-        lead = len(tokenizer.prefix)
-        for row, (w, first, doc_ids) in enumerate(group):
-            framed = [*tokenizer.prefix, *doc_ids[w.start : w.end], *tokenizer.suffix]
-            ids[row, : len(framed)] = framed
-            n_real[row] = len(framed)
-            keep[row, lead + w.keep_start - w.start : lead + w.keep_end - w.start] = True
-            kept.append(np.arange(first + w.keep_start, first + w.keep_end))
-        micro_batches.append((ids, n_real, keep))
+        n_real = np.array([w.end - w.start + frame for w, _, _ in group])
+        ids[:, :lead] = tokenizer.prefix
+        for row, (w, start, doc_ids) in enumerate(group):
+            ids[row, lead : lead + w.end - w.start] = doc_ids[w.start : w.end]
+            ids[row, lead + w.end - w.start : n_real[row]] = tokenizer.suffix
+            kept = slice(start + w.keep_start, start + w.keep_end)
+            group_of[kept] = len(inputs)
+            place_of[kept] = np.arange(w.keep_start, w.keep_end) + (row * longest + lead - w.start)
+        inputs.append((ids, n_real))
         at += n
-    order = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
-    restore = np.empty_like(order)
-    restore[order] = np.arange(len(order))
+    counts = np.concatenate([np.zeros(0, dtype=np.int64), *(p.token_counts for p in documents)])
+    pieces = np.concatenate([np.zeros(0, dtype=np.int64), *(p.token_pieces + s for p, s in zip(documents, first))])
     return PieceBatch(
         doc_lengths=[len(doc) for doc in docs],
-        token_pieces=np.concatenate([np.zeros(0, dtype=np.int64), *shifted]),
-        token_counts=np.concatenate([np.zeros(0, dtype=np.int64), *(p.token_counts for p in documents)]),
-        micro_batches=micro_batches,
-        restore=restore,
+        no_pieces=np.flatnonzero(counts == 0),
+        micro_batches=_pool_into(inputs, counts, group_of[pieces], place_of[pieces]),
     )
+
+
+def _pool_into(
+    inputs: List[Tuple[np.ndarray, np.ndarray]], counts: np.ndarray, group: np.ndarray, place: np.ndarray
+) -> List[MicroBatch]:
+    """Say which pieces of each micro-batch make which tokens.
+
+    counts (np.ndarray): Pieces of each token, (tokens,). group, place: Of each (token, piece) pair, (pairs,).
+    """
+    owner = np.repeat(np.arange(len(counts)), counts)
+    order = np.argsort(group, kind="stable")
+    borders = np.searchsorted(group[order], np.arange(len(inputs) + 1))
+    micro_batches = []
+    for (ids, n_real), a, b in zip(inputs, borders, borders[1:]):
+        pairs = order[a:b]
+        tokens, owners = np.unique(owner[pairs], return_inverse=True)
+        shares = (1 / counts[owner[pairs]]).astype(np.float32)
+        micro_batches.append(MicroBatch(ids, n_real, tokens, place[pairs], owners, shares))
+    return micro_batches
 
 
 def special_settings(tokenizer: Any) -> Dict[str, Any]:

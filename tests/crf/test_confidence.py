@@ -1,13 +1,15 @@
 import math
 from itertools import product
+from typing import Optional, Union
 
 import pytest
 import torch
 
 from spacy_crf_ner import tagging
-from spacy_crf_ner.crf.chain import LinearChainCRF
+from spacy_crf_ner.crf.chain import LinearChainCRF, PerLabelChains
 from spacy_crf_ner.crf.confidence import ScoredSpan, SpanMarginals, buckets, decode, without_overlaps
 from spacy_crf_ner.crf.model import TaggerHead
+from spacy_crf_ner.crf.recursions import Chain
 from spacy_crf_ner.tagging import TagSpan
 
 from . import brute
@@ -86,6 +88,39 @@ def test_after_independent_training_legal_moves_score_nothing() -> None:
         for span, p in decoded[i]:
             mass = sum(math.exp(score) for spans, score in scores.items() if span in spans)
             assert p == pytest.approx(mass / total)
+
+
+@pytest.mark.parametrize("crf", [LinearChainCRF.biluo(2).double(), PerLabelChains(2).double()])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("threshold", [None, 0.05, 0.4])
+def test_several_labels_are_decoded_as_by_enumeration(
+    crf: Union[LinearChainCRF, PerLabelChains], temperature: float, threshold: Optional[float]
+) -> None:
+    n_chains, n_tags = crf.scores().start.shape
+    lengths = torch.tensor([4, 2]).repeat_interleave(n_chains)
+    emissions = torch.randn(len(lengths), 4, n_tags, dtype=torch.float64)
+    possible = torch.rand(emissions.shape) < 0.8
+    possible[..., 0] = True
+    decoded = decode(crf, emissions, lengths, possible, threshold, temperature)
+    marginals = SpanMarginals(crf, emissions, lengths, possible, temperature)
+    for i, n in enumerate(lengths.tolist()):
+        single = Chain(*(part[i % n_chains][None] for part in crf.scores()))
+        warm = Chain(*(part / temperature for part in single))
+        paths, scores = brute.every(emissions[i, :n] / temperature, warm, possible[i, :n])
+        p: dict = {}
+        for path, share in zip(paths.tolist(), torch.softmax(scores, 0).tolist()):
+            for span in tagging.tags_to_spans(path):
+                p[span] = p.get(span, 0.0) + share
+        if p:
+            found = marginals.probabilities(torch.tensor([[i, *span] for span in p]))
+            assert found.tolist() == pytest.approx(list(p.values()), abs=1e-9)
+        if threshold is None:
+            expected = tagging.tags_to_spans(brute.best(emissions[i, :n], single, possible[i, :n]))
+        else:
+            reached = [ScoredSpan(span, share) for span, share in p.items() if share >= threshold]
+            expected = [s.span for s in without_overlaps(reached)]
+        assert [s.span for s in decoded[i]] == expected
+        assert [s.score for s in decoded[i]] == pytest.approx([p[s] for s in expected], abs=1e-9)
 
 
 def test_a_low_threshold_finds_what_is_off_the_best_path() -> None:

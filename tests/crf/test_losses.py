@@ -87,6 +87,24 @@ def test_distillation_is_the_divergence_of_whole_chains(crf: LinearChainCRF, emi
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
 
 
+def test_distillation_in_float32(crf: LinearChainCRF, emissions: torch.Tensor) -> None:
+    exact = distillation_loss(emissions, crf.scores(), emissions.flip(0), crf.scores(), LENGTHS)
+    crf.float()
+    rough = distillation_loss(emissions.float(), crf.scores(), emissions.flip(0).float(), crf.scores(), LENGTHS)
+    assert float(rough) == pytest.approx(float(exact), abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["joint", "marginal", "independent"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_emissions_are_welcome(emissions: torch.Tensor, mode: str, dtype: torch.dtype) -> None:
+    crf = LinearChainCRF.biluo(1)
+    possible = torch.ones(2, 4, 5, dtype=torch.bool)
+    possible[0, 0, 4] = False
+    half = emissions.to(dtype)
+    losses = [sequence_losses(crf, e, TAGS, LENGTHS, possible, mode) for e in (half, half.double())]
+    torch.testing.assert_close(losses[0].double(), losses[1], rtol=0, atol=1e-4)
+
+
 def test_distillation_is_flat_where_student_and_teacher_agree(crf: LinearChainCRF, emissions: torch.Tensor) -> None:
     leaf = emissions.clone().requires_grad_()
     distillation_loss(leaf, crf.scores(), emissions, crf.scores(), LENGTHS).backward()

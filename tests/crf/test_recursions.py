@@ -1,7 +1,7 @@
 """Everything that a chain can be asked, against enumeration, finite differences and itself."""
 
 import warnings
-from typing import List, Tuple
+from typing import Iterator, List, Tuple
 
 import pytest
 import torch
@@ -161,6 +161,69 @@ def test_path_score_reads_each_sequence_to_its_end() -> None:
         torch.testing.assert_close(scores[i], every[tuple(tags[i, :n].tolist())])
 
 
+def test_float32_gives_what_float64_does_under_constraints() -> None:
+    """The floor under messages must not meet the score that forbids."""
+    chain = Chain(*(part.detach() for part in LinearChainCRF.biluo(2).scores()))
+    exact = single(chain, torch.float64)
+    for size in (1, 10):
+        emissions = size * torch.randn(4, 8, 9)
+        lengths = torch.tensor([8, 6, 2, 1])
+        emissions[0, 3, 2] = FORBIDDEN
+        there = entropy(emissions.double(), exact, lengths)
+        torch.testing.assert_close(entropy(emissions, chain, lengths), there, rtol=0, atol=1e-4)
+        leaves = [part.clone().requires_grad_() for part in chain]
+        log_normalizer(emissions, Chain(*leaves), lengths).sum().backward()
+        for leaf, part in zip(leaves, chain):
+            assert (leaf.grad[part < FORBIDDEN / 2] == 0).all()
+
+
+@pytest.mark.parametrize(("behind", "dear"), [(45.0, 100.0), (35.0, 90.0), (30.0, 85.0), (10.0, 60.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_rare_tag_is_not_as_likely_as_the_floor(behind: float, dear: float, dtype: torch.dtype) -> None:
+    # all that the floor adds is little beside all paths, but much beside the tag that is asked for
+    chain = Chain(torch.zeros(1, 2, 2, dtype=dtype), torch.zeros(1, 2, dtype=dtype), torch.zeros(1, 2, dtype=dtype))
+    chain.transitions[0, :, 1] = chain.start[0, 1] = -dear
+    chain.transitions.requires_grad_()
+    emissions = torch.zeros(1, 3, 2, dtype=dtype)
+    emissions[0, 1, 0] = -behind
+    wanted = torch.zeros(1, 3, 2, dtype=torch.bool)
+    wanted[..., 1] = True
+    lengths = torch.tensor([3])
+    expected = brute.marginals(emissions[0].double(), single(chain, torch.float64))[:, 1].log()
+    found = log_token_probability(emissions, chain, lengths, wanted)
+    torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-3)
+    (found_grad,) = torch.autograd.grad(found.sum(), chain.transitions)
+    (expected_grad,) = torch.autograd.grad(expected.sum(), chain.transitions)
+    torch.testing.assert_close(found_grad, expected_grad, rtol=0, atol=1e-3)
+
+
+def test_padding_may_hold_anything() -> None:
+    chain, emissions = single(random_chain(5)), torch.randn(6, TIME + 3, 5)
+    clean = emissions.clone().requires_grad_()
+    dirty = emissions.clone()
+    dirty[~recursions.inside(emissions, LENGTHS)] = torch.nan
+    dirty.requires_grad_()
+    answers = []
+    for leaf in (clean, dirty):
+        z = log_normalizer(leaf, chain, LENGTHS)
+        z.sum().backward()
+        tags = viterbi(leaf, chain, LENGTHS)
+        score = path_score(leaf.detach(), chain, tags, LENGTHS)
+        answers.append([z.detach(), leaf.grad, tags, score, token_marginals(leaf, chain, LENGTHS)])
+    for a, b in zip(*answers):
+        assert torch.equal(a, b)
+
+
+def test_what_has_no_legal_sequence_is_named() -> None:
+    chain = single(random_chain(3))
+    emissions = torch.randn(2, 4, 3)
+    emissions[1, 2] = FORBIDDEN
+    with pytest.raises(ValueError, match="Sequence 1 of the batch has no legal"):
+        log_normalizer(emissions, chain, torch.tensor([4, 4]))
+    with pytest.raises(ValueError, match="no sequence"):
+        token_marginals(emissions[:0], chain, torch.tensor([], dtype=torch.int64))
+
+
 # Length
 
 
@@ -225,6 +288,52 @@ def test_pieces_of_a_chain_that_never_forgets() -> None:
     one, two = torch.sigmoid(torch.tensor([1.0, 1.0]))
     torch.testing.assert_close(p[0, :, 1], one.expand(200), rtol=0, atol=1e-5)
     torch.testing.assert_close(p[1, :150, 0], two.expand(150), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_differences_between_pieces_do_not_add_up(dtype: torch.dtype) -> None:
+    # each piece is off by less than what passes for the same, always to the same side: 1e-3 together in float32
+    chain = Chain(torch.zeros(1, 2, 2, dtype=dtype), torch.zeros(1, 2, dtype=dtype), torch.zeros(1, 2, dtype=dtype))
+    for stays in (FORBIDDEN, -12.0):
+        chain.transitions[0] = torch.tensor([[0.0, stays], [stays, 0.0]])
+        emissions = torch.zeros(1, 4096, 2, dtype=dtype)
+        emissions[0, 5::32, 0] = 0.9 * scans.DIGITS[dtype].same
+        lengths = torch.tensor([4096])
+        z, p = from_log_domain(emissions.double(), single(chain, torch.float64), lengths)
+        torch.testing.assert_close(log_normalizer(emissions, chain, lengths), z, rtol=0, atol=1e-4)
+        torch.testing.assert_close(token_marginals(emissions, chain, lengths).double(), p, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_viterbi_keeps_its_digits_over_large_emissions(offset: float) -> None:
+    chain = Chain(0.1 * torch.randn(1, 17, 17), torch.zeros(1, 17), torch.zeros(1, 17))
+    lengths = torch.tensor([4096])
+    emissions = offset + torch.randn(1, 4096, 17) if offset else 1e4 * torch.sign(torch.randn(1, 4096, 17))
+    exact = single(chain, torch.float64)
+    best = viterbi(emissions.double(), exact, lengths)
+    found = viterbi(emissions, chain, lengths)
+    scores = [path_score(emissions.double(), exact, tags, lengths) for tags in (best, found)]
+    torch.testing.assert_close(*scores, rtol=0, atol=1e-2 if offset else 1e-4)
+
+
+def test_a_chain_that_never_forgets_is_not_run_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain(torch.full((1, 2, 2), FORBIDDEN), torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2))
+    chain.transitions[0].fill_diagonal_(0.0)
+    worked = 0
+    steps = scans._steps
+
+    def counting(live: List[int], groups: int, *packed: torch.Tensor) -> Iterator[Tuple]:
+        nonlocal worked
+        worked += len(packed[0])
+        return steps(live, groups, *packed)
+
+    monkeypatch.setattr(scans, "_steps", counting)
+    lengths = torch.tensor([6400])
+    emissions = torch.zeros(1, 6400, 2)
+    assert viterbi(emissions, chain, lengths).tolist() == [[1] * 6400]
+    token_marginals(emissions, chain, lengths)
+    # both directions of the sums, the maxima and the way back, each worked a few times at most
+    assert worked < 10 * 4 * 6400
 
 
 def test_what_is_cut_is_all_there_once() -> None:

@@ -1,5 +1,9 @@
 """The GPU kernels against the loops in torch: on a GPU where there is one, else in Triton's interpreter."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -56,7 +60,7 @@ def test_kernels_do_what_the_loops_do(n_labels: int, overlap: bool) -> None:
     prepared = scans.prepare(emissions, chain)
     moves, floor = scans._both_ways(prepared.moves), scans.DIGITS[torch.float32].floor
     kernel = recursions_triton.run_sums(prepared.local, moves, prepared.edges, lengths, floor)
-    loop = scans._Index(lengths, 40, n_chains, emissions.device).run_sums(prepared.local, moves, prepared.edges)
+    loop = scans._Index(lengths, 40, n_chains, emissions.device).run_sums(prepared.local, moves, prepared.edges)[:2]
     for a, b in zip(kernel, loop):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
     paths = recursions_triton.best_paths(emissions, *chain, lengths)
@@ -77,3 +81,82 @@ def test_gradients_through_the_kernels() -> None:
         answers.append([leaf.grad, *(parameter.grad for parameter in own.parameters())])
     for a, b in zip(*answers):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=1e-5)
+
+
+def test_the_kernels_compile_for_a_gpu() -> None:
+    """The interpreter takes what the compiler may not: here they go through the compiler, GPU or not."""
+    program = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from spacy_crf_ner.crf import recursions_triton as kernels
+
+whole, real, index = "i32", "*fp32", "*i64"
+arguments = {
+    kernels._sum_kernel: dict(
+        local=real, moves=real, edges=real, lengths=index, message=real, scale=real, time=whole, tags=whole,
+        chains=whole, floor="fp32", BLOCK="constexpr",
+    ),
+    kernels._viterbi_kernel: dict(
+        emissions=real, transitions=real, start=real, end=real, lengths=index, origins="*i16", last=index, time=whole,
+        tags=whole, chains=whole, BLOCK="constexpr",
+    ),
+    kernels._trace_kernel: dict(origins="*i16", last=index, lengths=index, found=index, time=whole, tags=whole),
+}
+for kernel, signature in arguments.items():
+    for tags in (5, 33, 165) if "BLOCK" in signature else (5,):
+        block, warps = kernels._size(tags)
+        constants = {"BLOCK": block} if "BLOCK" in signature else {}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs={})
+        compiled = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_warps": warps})
+        assert compiled.asm["ptx"]
+print("compiled")
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert result.stdout.strip() == "compiled", result.stderr
+
+
+@pytest.mark.parametrize("tags", [5, 17, 33, 73, 165, 256])
+def test_a_program_holds_all_tags(tags: int) -> None:
+    block, warps = recursions_triton._size(tags)
+    assert block >= tags
+    assert 1 <= warps <= 16
+    # at most 128 registers a thread for the moves
+    assert block * block <= 128 * 32 * warps
+
+
+def test_the_kernels_are_for_float32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnGpu:
+        is_cuda, device = True, torch.device("cuda:0")
+
+        def __init__(self, dtype: torch.dtype, tags: int) -> None:
+            self.dtype, self.shape = dtype, (1, 1, tags)
+
+    monkeypatch.setattr(scans, "_kernels_run", lambda device: True)
+    assert scans._on_chip(OnGpu(torch.float32, 256))  # type: ignore[arg-type]
+    assert not scans._on_chip(OnGpu(torch.float32, 257))  # type: ignore[arg-type]
+    assert not scans._on_chip(OnGpu(torch.float64, 5))  # type: ignore[arg-type]
+    assert not scans._on_chip(torch.zeros(1, 1, 5))
+
+
+def test_without_triton_the_loops_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    scans._kernels_run.cache_clear()
+    monkeypatch.setattr(recursions_triton, "run_sums", broken)
+    assert not scans._kernels_run(torch.device("cpu"))
+    assert "no compiler" in caplog.text
+    scans._kernels_run.cache_clear()
+    monkeypatch.undo()
+    assert scans._kernels_run(torch.device(DEVICE))
+    scans._kernels_run.cache_clear()
+
+
+@pytest.mark.usefixtures("on_chip")
+def test_scores_that_are_no_numbers_leave_the_memory_of_others_alone() -> None:
+    chain = Chain(*(part.to(DEVICE) for part in chains(4, False)))
+    emissions = torch.full((2, 9, 17), torch.nan, device=DEVICE)
+    paths = viterbi(emissions, chain, torch.tensor([9, 5]))
+    assert 0 <= int(paths.min()) <= int(paths.max()) < 17

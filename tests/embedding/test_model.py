@@ -10,7 +10,7 @@ from thinc.api import Model, set_dropout_rate
 
 from spacy_crf_ner.embedding.encoder import resolve_encoder
 from spacy_crf_ner.embedding.model import TransformerCNN
-from spacy_crf_ner.embedding.pieces import batch_pieces
+from spacy_crf_ner.embedding.pieces import cut_windows
 
 from ..conftest import write_encoder
 
@@ -71,11 +71,20 @@ def test_a_token_over_several_windows_is_pooled_from_all_of_them(tmp_path: Path)
     model = build(write_encoder(tmp_path, "byte-bpe"), window=20, stride=12, kernel_sizes=[], norm=None)
     doc = Doc(NLP.vocab, words=["a", "x" * 90, "b"], spaces=[False] * 3)
     module = model.shims[0].module
-    batch = batch_pieces(module.tokenizer, [doc], 20, 12, None)
-    assert batch.token_counts[1] > 40
-    with torch.no_grad():
-        pieces = module._encode(batch)
-    np.testing.assert_allclose(model.predict([doc])[0][1], pieces[1:-1].mean(0).numpy(), atol=1e-5)
+    (pieces,) = module.tokenizer([doc])
+    n = int(pieces.token_counts[1])
+    assert n > 40
+    pieces = []
+    size, step = module.tokenizer.window(20, 12)
+    for w in cut_windows(n + 2, size, step):
+        ids = module.tokenizer([doc])[0].ids[w.start : w.end].tolist()
+        framed = torch.tensor([[*module.tokenizer.prefix, *ids, *module.tokenizer.suffix]])
+        with torch.no_grad():
+            hidden = module.encoder(framed)[0][0]
+        lead = len(module.tokenizer.prefix) - w.start
+        pieces.append(hidden[w.keep_start + lead : w.keep_end + lead])
+    expected = torch.cat(pieces)[1:-1].mean(0).numpy()
+    np.testing.assert_allclose(model.predict([doc])[0][1], expected, atol=1e-5)
 
 
 def test_tokens_without_pieces_have_a_learned_vector(encoder: str) -> None:
@@ -97,6 +106,61 @@ def test_dropout_is_the_rate_that_spacy_sets(encoder: str) -> None:
     assert np.array_equal(model.predict(batch)[0], still)
     first, second = model.begin_update(batch)[0][0], model.begin_update(batch)[0][0]
     assert not np.allclose(first, second)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_micro_batches_train_as_one_batch(encoder: str, dropout: float) -> None:
+    batch = docs(50, 3, 0, 21)
+    gradients, kept = [], []
+    for budget in (10_000, 40):
+        model = build(encoder, window=20, stride=12, micro_batch_pieces=budget)
+        set_dropout_rate(model, dropout)
+        module = model.shims[0].module
+        if dropout:
+            # the same units fall out in any order of the windows
+            for part in module.encoder.modules():
+                if isinstance(part, torch.nn.Dropout):
+                    part.p = 0.0
+            module.encoder.config.attention_probs_dropout_prob = 0.0
+            for layer in module.encoder.encoder.layer:
+                layer.attention.self.dropout_prob = 0.0
+        held = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal held
+            held += tensor.nelement()
+            return tensor
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            vectors, backprop = model.begin_update(batch)
+        backprop([np.random.default_rng(0).normal(size=v.shape).astype("f") for v in vectors])
+        gradients.append({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
+        kept.append(held)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5)
+    # nothing but what the last micro-batch needs was held
+    assert kept[1] < 0.6 * kept[0]
+
+
+def test_bf16_is_close_and_reaches_encoder_and_cnn(encoder: str) -> None:
+    batch = docs(50, 3)
+    exact, rough = (build(encoder, precision=p) for p in ("fp32", "bf16"))
+    for a, b in zip(exact.predict(batch), rough.predict(batch)):
+        assert b.dtype == np.float32
+        assert not np.array_equal(a, b)
+        np.testing.assert_allclose(a, b, atol=0.1)
+    _, backprop = rough.begin_update(batch)
+    backprop([np.ones((len(d), 32), dtype="f") for d in batch])
+    module = rough.shims[0].module
+    assert all(p.dtype == torch.float32 for p in module.parameters())
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in module.parameters())
+    seen = {}
+    for name, part in (("encoder", module.encoder.encoder.layer[0].output.dense), ("cnn", module.cnn.project)):
+        part.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.dtype}))
+    rough.predict(batch)
+    assert seen == {"encoder": torch.bfloat16, "cnn": torch.bfloat16}
 
 
 def test_gradients_reach_encoder_and_cnn(encoder: str) -> None:

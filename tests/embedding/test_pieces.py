@@ -1,12 +1,15 @@
+import pickle
+from collections import defaultdict
 from pathlib import Path
+from typing import Any, Dict, List
 
-import numpy as np
 import pytest
 import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import Doc
 
+from spacy_crf_ner.embedding import pieces as pieces_module
 from spacy_crf_ner.embedding.encoder import load_tokenizer
 from spacy_crf_ner.embedding.pieces import PieceTokenizer, batch_pieces, cut_windows
 
@@ -65,18 +68,70 @@ def test_micro_batches_hold_every_piece_once_within_the_budget(encoder: str) -> 
     nlp = spacy.blank("en")
     docs = [nlp(" ".join(["fever", "in", "Lyon"] * n)) for n in (1, 40, 0, 7, 100)]
     batch = batch_pieces(tokenizer, docs, window=20, stride=12, budget=50)
-    kept = []
-    for ids, n_real, keep in batch.micro_batches:
+    pieces_of: Dict[int, List[int]] = defaultdict(list)
+    shares_of: Dict[int, float] = defaultdict(float)
+    for ids, n_real, tokens, places, owners, shares in batch.micro_batches:
         assert ids.size <= 50
         assert ids.shape[1] <= 20
-        for row, n, mask in zip(ids, n_real, keep):
+        for row, n in zip(ids, n_real):
             assert row[0] == tokenizer.prefix[0]
             assert row[n - 1] == tokenizer.suffix[0]
             assert (row[n:] == tokenizer.pad_id).all()
-            assert not mask[n - 1 :].any()
-        kept.append(ids[keep])
-    everything = np.concatenate([tokenizer([doc])[0].ids for doc in docs])
-    assert np.concatenate(kept)[batch.restore].tolist() == everything.tolist()
+        for token, piece, share in zip(tokens[owners].tolist(), ids.flatten()[places].tolist(), shares.tolist()):
+            pieces_of[token].append(piece)
+            shares_of[token] += share
+    token = 0
+    for doc in docs:
+        ids = tokenizer([doc])[0].ids.tolist()
+        for _ in doc:
+            # every word here has as many pieces as its ids, one after another
+            own = pieces_of.pop(token)
+            assert sorted(own) == sorted(ids[: len(own)])
+            assert shares_of[token] == pytest.approx(1)
+            ids = ids[len(own) :]
+            token += 1
+        assert not ids
+    assert not pieces_of
+
+
+def test_what_is_remembered_is_what_is_made_anew(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(encoder)
+    nlp = spacy.blank("en")
+    calls = []
+    encode = tokenizer._backend.encode_batch
+
+    class Counting:
+        def encode_batch(self, texts: List[str], **settings: Any) -> Any:
+            calls.extend(texts)
+            return encode(texts, **settings)
+
+    monkeypatch.setattr(tokenizer, "_backend", Counting())
+    one, again = nlp("fever in Lyon"), nlp("fever in Lyon")
+    # the same text with other tokens, and the same words with other spaces, are something else
+    other = [
+        Doc(nlp.vocab, words=["fever", "in", "Ly", "on"], spaces=[True, True, False, False]),
+        Doc(nlp.vocab, words=["fever", "in", "Lyon"], spaces=[True, False, False]),
+    ]
+    first, second = tokenizer([one])[0], tokenizer([again])[0]
+    assert second is first
+    assert calls == ["fever in Lyon"]
+    assert [len(p.token_counts) for p in tokenizer([*other, one])] == [4, 3, 3]
+    assert calls == ["fever in Lyon", "fever in Lyon", "fever inLyon"]
+    assert not pickle.loads(pickle.dumps(load_tokenizer(encoder)))._remembered
+
+
+def test_what_was_not_asked_for_longest_is_forgotten(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(encoder)
+    nlp = spacy.blank("en")
+    monkeypatch.setattr(pieces_module, "REMEMBERED_PIECES", 10)
+    fever = tokenizer([nlp("fever "), nlp("Lyon in Lyon")])
+    assert sum(len(p.ids) for p in tokenizer._remembered.values()) == tokenizer._n_remembered <= 10
+    assert tokenizer([nlp("fever ")])[0] is fever[0]
+    tokenizer([nlp("Lyon " * 3)])
+    assert tokenizer._n_remembered <= 10
+    long = tokenizer([nlp("fever " * 50)])[0]
+    assert len(long.ids) == 150
+    assert tokenizer._n_remembered == 0
 
 
 def test_windows_never_exceed_what_the_encoder_takes(encoder: str) -> None:

@@ -73,11 +73,11 @@ def test_padded_wordpieces_are_what_the_encoder_computes(encoder: str) -> None:
     assert sum(map(len, batches)) == 60
     for batch in batches:
         plan = batch_pieces(tokenizer, batch, 40, 30, None)
-        computed = sum(ids.size for ids, _, _ in plan.micro_batches)
+        computed = sum(part.ids.size for part in plan.micro_batches)
         assert len(batch) == 1 or computed <= 300
     plain = list(batch_by_tokens(300, unit="wordpieces", encoder=encoder, window=40, stride=30)(items))
     for batch in plain:
-        real = sum(n.sum() for _, n, _ in batch_pieces(tokenizer, batch, 40, 30, None).micro_batches)
+        real = sum(part.n_real.sum() for part in batch_pieces(tokenizer, batch, 40, 30, None).micro_batches)
         assert len(batch) == 1 or real <= 300
 
 
