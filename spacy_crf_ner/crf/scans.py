@@ -436,14 +436,15 @@ class _Index:
                 break
             passed, after = passed[:, cut.to(self.device)], pieces.following[todo[cut]]
             gaps[after] = distance(passed, given[:, after.to(self.device)]).double().cpu()
-            wrong = gaps[after] > digits.same
+            # what is let pass must not add up
+            strict = self._drift(pieces, gaps, digits)[pieces.document[after]] > digits.drift
+            wrong = gaps[after] > torch.where(strict, digits.noise, digits.same)
             given[:, after[wrong].to(self.device)] = passed[:, wrong.to(self.device)]
             todo = after[wrong].sort().values
             gaps[todo] = 0.0
             if not len(todo):
                 break
-        drift = torch.zeros(len(self.lengths), dtype=torch.float64)
-        drift.index_add_(0, pieces.document, (gaps - digits.noise).clamp_min(0.0))
+        drift = self._drift(pieces, gaps, digits)
         if len(todo):
             whole = torch.unique(pieces.document[todo])
             drift[whole] = 0.0
@@ -451,6 +452,11 @@ class _Index:
             alone = alone._replace(document=whole[alone.document])
             run(alone, start[:, alone.document.to(self.device)], True)
         return drift.repeat_interleave(self.chains).to(self.device)
+
+    def _drift(self, pieces: _Pieces, gaps: Tensor, digits: Digits) -> Tensor:
+        """Sum over each document of what its pieces differ by beyond the noise, (documents,)."""
+        beyond = torch.where(gaps > digits.same, 0.0, (gaps - digits.noise).clamp_min(0.0))
+        return torch.zeros(len(self.lengths), dtype=torch.float64).index_add_(0, pieces.document, beyond)
 
     def keep(self, kept: Optional[Tensor], packed: _Packed, found: Tensor, blank: float, directions: int) -> Tensor:
         """Put packed results in their places; where there is no token stands `blank`.
