@@ -25,13 +25,15 @@ def test_the_readmes_python_runs_and_finds_entities(capsys: pytest.CaptureFixtur
 
 
 def test_the_example_of_the_chain_runs() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how_it_works.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how_it_works.md").read_text(), re.DOTALL)
     found: Dict[str, Any] = {}
-    exec(compile(block, "how_it_works.md", "exec"), found)
+    for block in blocks:
+        exec(compile(block, "how_it_works.md", "exec"), found)
     best, ten = found["log_p"], found["log_p_ten"]
     assert (best - ten[:, 0]).abs().max() < 1e-4
     assert (ten[:, 1:] <= ten[:, :-1]).all()
     assert (found["p"] < 1).all()
+    assert found["crf"].scores().transitions[0, 0, 3] < -1e29
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

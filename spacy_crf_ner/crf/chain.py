@@ -12,7 +12,7 @@ from torchcrf import CRF
 
 from .. import tagging
 from . import recursions
-from .recursions import FORBIDDEN, Chain, ForwardBackward, inside, log_normalizer, path_score, working
+from .recursions import FORBIDDEN, Chain, ForwardBackward, inside, is_forbidden, log_normalizer, path_score, working
 
 
 def _forbid(scores: Tensor, legal: Tensor) -> Tensor:
@@ -39,13 +39,14 @@ class _ChainMaths:
 
         tags (Tensor): int64, (batch, time), UNKNOWN (-1) where the tag is not known.
         RETURNS (Tensor): (batch,).
+        RAISES (ValueError): The tags of a sequence are not legal.
         """
         chain = self.scores()
         free = restrict(emissions, possible)
         if ((tags == tagging.UNKNOWN) & inside(emissions, lengths)).any():
             known = log_normalizer(restrict(free, allowed_by(tags, emissions.shape[2])), chain, lengths)
         else:
-            known = path_score(free, chain, tags, lengths)
+            known = _legal(path_score(free, chain, tags, lengths))
         return known - log_normalizer(free, chain, lengths)
 
     def log_token_probability(
@@ -147,7 +148,8 @@ class LinearChainCRF(_ChainMaths, CRF):
     # The three steps in which torchcrf.CRF does its work; time comes first in all of them.
 
     def _compute_score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        return path_score(emissions.transpose(0, 1), self.scores(), tags.transpose(0, 1), _lengths(mask))
+        score = path_score(emissions.transpose(0, 1), self.scores(), tags.transpose(0, 1), _lengths(mask))
+        return _legal(score)
 
     def _compute_normalizer(self, emissions: Tensor, mask: Tensor) -> Tensor:
         return log_normalizer(emissions.transpose(0, 1), self.scores(), _lengths(mask))
@@ -156,6 +158,14 @@ class LinearChainCRF(_ChainMaths, CRF):
         lengths = _lengths(mask)
         tags = recursions.viterbi(emissions.transpose(0, 1), self.scores(), lengths).tolist()
         return [row[:length] for row, length in zip(tags, lengths.tolist())]
+
+
+def _legal(scores: Tensor) -> Tensor:
+    """Scores of given sequences. RAISES (ValueError): One of them is forbidden."""
+    wrong = torch.nonzero(is_forbidden(scores))[:, 0]
+    if len(wrong):
+        raise ValueError(f"The tags of sequence {int(wrong[0])} of the batch are not legal in this chain.")
+    return scores
 
 
 def _lengths(mask: Tensor) -> Tensor:

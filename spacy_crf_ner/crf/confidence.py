@@ -27,12 +27,15 @@ class ScoredSpan(NamedTuple):
 
 
 class SpanMarginals:
-    """Probabilities of spans in a batch of sequences, under the chain that decodes.
+    """Probabilities of spans in a batch of sequences, under the BILUO chain that decodes; no gradient.
 
     Parameters are those of `decode`. Spans are given and returned as int64 tensors (spans, 4): sequence, first
     token, last + 1, label.
+
+    RAISES (ValueError): The chain is not over BILUO tags.
     """
 
+    @torch.no_grad()
     def __init__(
         self,
         crf: _ChainMaths,
@@ -41,6 +44,9 @@ class SpanMarginals:
         possible: Optional[Tensor] = None,
         temperature: float = 1.0,
     ) -> None:
+        n_tags = emissions.shape[2]
+        if n_tags % 4 != 1:
+            raise ValueError(f"Spans are read from BILUO tags, 1 + 4 a label; this chain has {n_tags} tags.")
         scores = crf.forward_backward(emissions, lengths, possible, temperature)
         self._lengths = lengths.to(emissions.device)
         self._emissions = restrict(emissions / temperature, possible)
@@ -80,9 +86,19 @@ class SpanMarginals:
         right = self._beta[row, end - 1, last] + self._beta_offset[row, end - 1]
         return (left + inner + right - self._log_z(row, start)).clamp_max(0.0).exp()
 
+    @torch.no_grad()
     def probabilities(self, spans: Tensor) -> Tensor:
-        """P(span) of each span, float64, (spans,)."""
+        """P(span) of each span, float64, (spans,).
+
+        RAISES (ValueError): A span does not lie in its sequence, or its label is not one of the chain's.
+        """
         row, start, end, label = spans.T
+        n_labels = self._emissions.shape[2] // 4
+        known = (row >= 0) & (row < len(self._lengths)) & (label >= 0) & (label < n_labels)
+        fits = known & (start >= 0) & (start < end) & (end <= self._lengths[row.clamp(0, len(self._lengths) - 1)])
+        if not fits.all():
+            wrong = spans[~fits][0].tolist()
+            raise ValueError(f"Span {wrong} (sequence, first token, last + 1, label) is not in the batch.")
         begin, inside, last, unit = (1 + 4 * label + position for position in (BEGIN, INSIDE, LAST, UNIT))
         single = end - start == 1
         before = torch.where(end - start == 2, begin, inside)
@@ -90,6 +106,7 @@ class SpanMarginals:
         inner = torch.where(single, 0.0, self._inner(row, start, torch.maximum(end - 1, start + 1), label) + closing)
         return self._through(row, start, torch.where(single, unit, begin), torch.where(single, unit, last), end, inner)
 
+    @torch.no_grad()
     def above(self, threshold: float) -> Tensor:
         """Every span, on the best path or not, whose probability is at least `threshold` (> 0).
 

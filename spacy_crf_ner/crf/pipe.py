@@ -23,7 +23,7 @@ from ..torch_shim import hand_over, to_torch, to_xp
 from .confidence import ScoredSpan, buckets, decode, pad
 from .gold import gold_tags, is_annotated, space_mask, target_spans
 from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses
-from .model import head_module, resize_head
+from .model import head_module, head_shim, resize_head
 
 Partial = Optional[Literal["marginal", "expected_entity_ratio"]]
 Emissions = List[Floats2d]
@@ -117,6 +117,23 @@ def make_crf_ner(
     )
 
 
+def _decoding_setting(key: str) -> property:
+    """A setting of decoding as an attribute: checked, and told to the pipeline's config."""
+
+    def get(pipe: "CRFEntityRecognizer") -> Any:
+        return pipe._decoding[key]
+
+    def change(pipe: "CRFEntityRecognizer", value: Any) -> None:
+        settings = {**pipe._decoding, key: value}
+        _check_decoding(pipe.name, settings)
+        pipe._decoding = settings
+        nlp = pipe._nlp() if pipe._nlp is not None else None
+        if nlp is not None and any(component is pipe for _, component in nlp.components):
+            nlp.get_pipe_config(pipe.name)[key] = value
+
+    return property(get, change)
+
+
 class CRFEntityRecognizer(TrainablePipe):
     """Named-entity recogniser with a linear-chain CRF. Settings: see `make_crf_ner`."""
 
@@ -158,14 +175,20 @@ class CRFEntityRecognizer(TrainablePipe):
             "entity_ratio": entity_ratio,
             "entity_ratio_margin": entity_ratio_margin,
             "entity_ratio_weight": entity_ratio_weight,
-            "threshold": threshold,
-            "temperature": temperature,
-            "scores_key": scores_key,
         }
         _check_settings(name, self.cfg)
+        # not in cfg, which is stored with the weights: of these the pipeline's config alone decides
+        self._decoding = {"threshold": threshold, "temperature": temperature, "scores_key": scores_key}
+        _check_decoding(name, self._decoding)
         head = model.get_ref("head")
         head.attrs["overlap"] = overlap
         head.attrs["learn_transitions"] = mode != "independent"
+
+    # How to decode: can be changed at any time, with what the pipeline saves as its config
+
+    threshold = _decoding_setting("threshold")
+    temperature = _decoding_setting("temperature")
+    scores_key = _decoding_setting("scores_key")
 
     # Labels
 
@@ -424,6 +447,11 @@ class CRFEntityRecognizer(TrainablePipe):
         docs = list(docs)
         entities: List[List[ScoredSpan]] = [[] for _ in docs]
         solid = [i for i, doc in enumerate(docs) if len(doc)]
+        if not head_shim(self.model).is_built:
+            raise ValueError(
+                f"{self.name} has no weights yet: train it, or load a trained pipeline with spacy.load(). In a script, "
+                "nlp.initialize(lambda: examples) makes them."
+            )
         if not solid or not self.labels:
             return entities
         emissions = self.model.predict([docs[i] for i in solid])
@@ -436,8 +464,8 @@ class CRFEntityRecognizer(TrainablePipe):
                 module.fold(padded),
                 module.fold_lengths(lengths),
                 self._possible(members, clamp=True).to(padded.device),
-                self.cfg["threshold"],
-                self.cfg["temperature"],
+                self.threshold,
+                self.temperature,
             )
             for n, b in enumerate(bucket):
                 chains = decoded[n * module.n_chains : (n + 1) * module.n_chains]
@@ -475,7 +503,7 @@ class CRFEntityRecognizer(TrainablePipe):
 
     def set_annotations(self, docs: Iterable[Doc], scores: List[List[ScoredSpan]]) -> None:
         """Write entities to `output_spans`, and with their probabilities to `scores_key`."""
-        output, scores_key = self.cfg["output_spans"], self.cfg["scores_key"]
+        output, scores_key = self.cfg["output_spans"], self.scores_key
         for doc, entities in zip(docs, scores):
             spans = [Span(doc, s.start, s.end, label=self.labels[s.label]) for s, _ in entities]
             attrs = {"scores": np.asarray([score for _, score in entities], dtype=np.float32)}
@@ -489,7 +517,8 @@ class CRFEntityRecognizer(TrainablePipe):
     # Storage: cfg holds the labels, and the model rebuilds itself from its own description
 
     def __reduce__(self) -> Any:
-        return _unpickle, (type(self), self.vocab, self.model, self.name, self.cfg, self.scorer)
+        cfg = {**self.cfg, **self._decoding}
+        return _unpickle, (type(self), self.vocab, self.model, self.name, cfg, self.scorer)
 
 
 _REASONS = {
@@ -505,12 +534,31 @@ def _unpickle(
 ) -> "CRFEntityRecognizer":
     settings = {k: v for k, v in cfg.items() if k not in ("labels", "labels_given")}
     pipe = cls(vocab, model, name, scorer=scorer, **settings)
-    pipe.cfg.update(cfg)
+    pipe.cfg.update({key: cfg[key] for key in pipe.cfg})
     return pipe
 
 
 def _describe(spans: str) -> str:
     return "doc.ents" if spans == "ents" else f'doc.spans["{spans}"]'
+
+
+def _check_decoding(name: str, settings: Dict[str, Any]) -> None:
+    """RAISES (ValueError): A setting is out of its range."""
+    rules = {
+        "threshold": (
+            lambda x: x is None or (_is_number(x) and 0 < x <= 1),
+            "a probability above 0 and at most 1, or null",
+        ),
+        "temperature": (lambda x: _is_number(x) and 0 < x < float("inf"), "a number above 0"),
+        "scores_key": (lambda x: x is None or isinstance(x, str), "the name of a span group, or null"),
+    }
+    for key, (fits, rule) in rules.items():
+        if not fits(settings[key]):
+            raise ValueError(f"[components.{name}] {key} = {settings[key]!r}: it must be {rule}.")
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)
 
 
 def _check_settings(name: str, cfg: Dict[str, Any]) -> None:
@@ -529,10 +577,6 @@ def _check_settings(name: str, cfg: Dict[str, Any]) -> None:
             "with overlap = true it must name a span group, since doc.ents cannot overlap. "
             'target_spans = "entities" reads and writes where convert puts all entities.',
         )
-    if cfg["threshold"] is not None and not 0 < cfg["threshold"] <= 1:
-        raise wrong("threshold", "it is a probability above 0 and at most 1, or null for the best sequence.")
-    if not cfg["temperature"] > 0:
-        raise wrong("temperature", "it must be above 0.")
     if not 0 <= cfg["entity_ratio"] <= 1:
         raise wrong("entity_ratio", "it is a share of tokens, from 0 to 1.")
     for key in ("entity_ratio_margin", "entity_ratio_weight"):

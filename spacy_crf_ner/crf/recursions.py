@@ -286,11 +286,14 @@ def n_best(emissions: Tensor, chain: Chain, lengths: Tensor, n: int) -> Tuple[Te
 
     Parameters and errors are those of `log_normalizer`.
     RETURNS: Tags, int64, (batch, n, time), 0 where padded, and log P(sequence), float64, (batch, n), -inf where a
-        chain has fewer legal sequences. Time and memory grow with n times those of `viterbi`.
+        chain has fewer legal sequences, with tags that mean nothing. Time and memory grow to n times those of
+        `viterbi`.
 
     List Viterbi decoding (Seshadri & Sundberg 1994), the parallel form.
     """
     check_lengths(emissions, chain, lengths)
+    if n < 1:
+        raise ValueError(f"n = {n}: at least one sequence is to be found.")
     with torch.no_grad():
         tags, scores = log_domain.n_best(emissions.double(), Chain(*(p.double() for p in chain)), lengths, n)
         log_p = scores - log_normalizer(emissions.double(), chain, lengths)[:, None]

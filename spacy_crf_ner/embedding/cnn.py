@@ -4,6 +4,10 @@ from typing import Callable, Dict, List, Literal, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# Tokens that are worked at once.
+CHUNK = 8192
 
 ACTIVATIONS: Dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
@@ -55,15 +59,39 @@ class TextCNN(nn.Module):
 
         vectors (Tensor): The tokens of all documents one after another, (tokens, n_in).
         lengths (List[int]): Tokens in each document; nothing passes from one to the next.
-        dropout (float): Share of the convolutions' outputs set to 0 in training.
+        dropout (float): Share of the input and of the convolutions' outputs set to 0 in training.
         RETURNS (Tensor): (tokens, width).
+
+        More than CHUNK tokens go in chunks that see the neighbours of their ends. In training nothing of a chunk is
+        kept; it is worked out again on the way back.
         """
+        halo = max(self.kernel_sizes, default=1) - 1
+        size = max(CHUNK, halo)
+        if len(vectors) <= size:
+            return self._embed(lengths, dropout, vectors)
+        chunks = vectors.split(size)
+        ends = torch.tensor([0, *lengths]).cumsum(0)
+        outputs = []
+        for i, chunk in enumerate(chunks):
+            before = chunks[i - 1][len(chunks[i - 1]) - halo :] if i else chunk[:0]
+            after = chunks[i + 1][:halo] if i + 1 < len(chunks) else chunk[:0]
+            own = ends.clamp(i * size - len(before), i * size + len(chunk) + len(after)).diff().tolist()
+            if torch.is_grad_enabled():
+                seen = checkpoint(self._embed, own, dropout, before, chunk, after, use_reentrant=False)
+            else:
+                seen = self._embed(own, dropout, before, chunk, after)
+            outputs.append(seen[len(before) : len(before) + len(chunk)])
+        return torch.cat(outputs)
+
+    def _embed(self, lengths: List[int], dropout: float, *parts: Tensor) -> Tensor:
+        """Tokens that come in parts, one after another, (tokens, width)."""
+        vectors = nn.functional.dropout(torch.cat(parts) if len(parts) > 1 else parts[0], dropout, self.training)
         seen = self.normalize(vectors) if self.norm == "pre" else vectors
-        parts = [] if self.bridge is None else [self.bridge(vectors)]
+        paths = [] if self.bridge is None else [self.bridge(vectors)]
         if self.project is not None:
             hidden = ACTIVATIONS[self.activation](self._convolve(seen, lengths))
-            parts.append(self.project(nn.functional.dropout(hidden, dropout, self.training)))
-        out = torch.stack(parts).sum(0)
+            paths.append(self.project(nn.functional.dropout(hidden, dropout, self.training)))
+        out = paths[0] if len(paths) == 1 else paths[0] + paths[1]
         return self.normalize(out) if self.norm == "post" else out
 
     def _convolve(self, vectors: Tensor, lengths: List[int]) -> Tensor:

@@ -171,9 +171,7 @@ class TransformerCNNModule(nn.Module):
         """
         self.encoder.train(self.training and dropout > 0)
         with torch.autocast(self.no_pieces.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            tokens = self._embed(batch)
-            tokens = nn.functional.dropout(tokens, dropout, self.training)
-            return self.cnn(tokens, batch.doc_lengths, dropout).float()
+            return self.cnn(self._embed(batch), batch.doc_lengths, dropout).float()
 
     def _embed(self, batch: PieceBatch) -> Tensor:
         """Mean over the pieces of each token, each from the centre of a window, float32, (tokens, hidden).

@@ -107,3 +107,18 @@ def test_temperature_divides_every_score() -> None:
     warm = crf.forward_backward(emissions, torch.tensor([4]), temperature=2.5)
     chain = Chain(*(part / 2.5 for part in crf.scores()))
     torch.testing.assert_close(warm.log_marginals()[0].exp(), brute.marginals(emissions[0] / 2.5, chain))
+
+
+def test_gold_that_is_not_legal_is_named() -> None:
+    crf = LinearChainCRF.biluo(1)
+    emissions, lengths = torch.randn(2, 3, 5), torch.tensor([3, 2])
+    tags = torch.tensor([[0, 4, 0], [0, 2, 0]])
+    with pytest.raises(ValueError, match="sequence 1 of the batch are not legal"):
+        crf.log_likelihood(emissions, tags, lengths)
+    mask = torch.arange(3) < lengths[:, None]
+    with pytest.raises(ValueError, match="sequence 1 of the batch are not legal"):
+        crf(emissions, tags, mask)
+    with pytest.raises(ValueError, match="mask has gaps"):
+        crf.decode(emissions, torch.tensor([[True, False, True], [True, True, False]]))
+    with pytest.raises(ValueError, match="n = 0"):
+        crf.n_best_paths(emissions, lengths, 0)

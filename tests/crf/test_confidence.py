@@ -165,3 +165,14 @@ def test_buckets_hold_everything_once_within_the_budget() -> None:
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 80
+
+
+@pytest.mark.parametrize("span", [[1, 2, 4, 0], [0, 3, 2, 0], [0, 2, 2, 0], [0, 0, 1, 1], [0, 0, 1, -1], [3, 0, 1, 0]])
+def test_spans_that_are_not_there_are_refused(crf: LinearChainCRF, span: list) -> None:
+    emissions, possible = setting()
+    marginals = SpanMarginals(crf, emissions, LENGTHS, possible)
+    with pytest.raises(ValueError, match="not in the batch"):
+        marginals.probabilities(torch.tensor([[0, 0, 1, 0], span]))
+    assert not marginals.probabilities(torch.tensor([[0, 0, 1, 0]])).requires_grad
+    with pytest.raises(ValueError, match="BILUO"):
+        SpanMarginals(LinearChainCRF(4), torch.zeros(1, 2, 4), torch.tensor([2]))

@@ -290,17 +290,40 @@ def test_threshold_and_temperature(trained: Language, encoder: str) -> None:
     pipe = nlp.get_pipe("crf_ner")
     text = "They took fever in New aspirin and the Lyon knee"
     sure = found(nlp(text))
-    pipe.cfg["threshold"] = 0.999
+    pipe.threshold = 0.999
     assert found(nlp(text)) == [s for s in sure if s[3] >= 0.999]
-    pipe.cfg["threshold"] = 1e-3
+    pipe.threshold = 1e-3
     assert len(found(nlp(text))) >= len(sure)
     assert all(s[3] >= 1e-3 for s in found(nlp(text)))
     starts = sorted((s[0], s[1]) for s in found(nlp(text)))
     assert all(a[1] <= b[0] for a, b in zip(starts, starts[1:]))
-    pipe.cfg.update(threshold=None, temperature=3.0)
+    pipe.threshold, pipe.temperature = None, 3.0
     warm = found(nlp(text))
     assert [s[:3] for s in warm] == [s[:3] for s in sure]
     assert sum(s[3] for s in warm) < sum(s[3] for s in sure)
+
+
+def test_how_to_decode_is_for_the_config_to_say(trained: Language, tmp_path: Path) -> None:
+    nlp = pickle.loads(pickle.dumps(trained))
+    nlp.to_disk(tmp_path / "a")
+    nlp = spacy.load(tmp_path / "a", config={"components.crf_ner.threshold": 0.9})
+    assert nlp.get_pipe("crf_ner").threshold == 0.9
+    text = "They took fever in New aspirin and the Lyon knee"
+    assert found(nlp(text)) == [e for e in found(trained(text)) if e[3] >= 0.9] != found(trained(text))
+    # what is changed later is saved with the pipeline
+    nlp.get_pipe("crf_ner").temperature = 2.0
+    nlp.to_disk(tmp_path / "b")
+    again = spacy.load(tmp_path / "b")
+    assert (again.get_pipe("crf_ner").threshold, again.get_pipe("crf_ner").temperature) == (0.9, 2.0)
+    assert found(again(text)) == found(nlp(text))
+    for key, value in (("threshold", 1.5), ("threshold", "x"), ("temperature", 0.0), ("scores_key", 3)):
+        with pytest.raises(ValueError, match=f"crf_ner. {key} = "):
+            setattr(again.get_pipe("crf_ner"), key, value)
+
+
+def test_without_weights_it_says_so(encoder: str) -> None:
+    with pytest.raises(ValueError, match="crf_ner has no weights yet"):
+        make_nlp(encoder)("Some text")
 
 
 def test_output_goes_where_it_should(encoder: str) -> None:

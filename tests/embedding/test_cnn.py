@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from spacy_crf_ner.embedding import cnn as cnn_module
 from spacy_crf_ner.embedding.cnn import ACTIVATIONS, TextCNN
 
 LENGTHS = [4, 0, 1, 7]
@@ -65,3 +66,23 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(cnn(vectors, LENGTHS, 0.5), cnn(vectors, LENGTHS, 0.0))
     cnn.train()
     assert not torch.equal(cnn(vectors, LENGTHS, 0.5), cnn(vectors, LENGTHS, 0.0))
+
+
+@pytest.mark.parametrize("kernel_sizes", [[], [1], [3], [2, 5]])
+@pytest.mark.parametrize("chunk", [1, 2, 5, 11])
+def test_chunks_are_the_whole(kernel_sizes: list, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cnn = build(kernel_sizes=kernel_sizes, width=7).train()
+    weights = torch.randn(12, 7)
+    answers = []
+    for size in (100, chunk):
+        monkeypatch.setattr(cnn_module, "CHUNK", size)
+        vectors = torch.linspace(-1, 1, 72).view(12, 6).requires_grad_()
+        cnn.zero_grad()
+        out = cnn(vectors, LENGTHS)
+        (out * weights).sum().backward()
+        with torch.no_grad():
+            assert torch.allclose(cnn.eval()(vectors, LENGTHS), out, atol=1e-6)
+        cnn.train()
+        answers.append([out.detach(), vectors.grad, *(p.grad.clone() for p in cnn.parameters() if p.grad is not None)])
+    for whole, parts in zip(*answers):
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
