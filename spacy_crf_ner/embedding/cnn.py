@@ -71,17 +71,24 @@ class TextCNN(nn.Module):
             return self._embed(lengths, dropout, vectors)
         chunks = vectors.split(size)
         ends = torch.tensor([0, *lengths]).cumsum(0)
-        outputs = []
+        trains = torch.is_grad_enabled()
+        outputs: List[Tensor] = []
         for i, chunk in enumerate(chunks):
             before = chunks[i - 1][len(chunks[i - 1]) - halo :] if i else chunk[:0]
             after = chunks[i + 1][:halo] if i + 1 < len(chunks) else chunk[:0]
             own = ends.clamp(i * size - len(before), i * size + len(chunk) + len(after)).diff().tolist()
-            if torch.is_grad_enabled():
+            if trains:
                 seen = checkpoint(self._embed, own, dropout, before, chunk, after, use_reentrant=False)
             else:
                 seen = self._embed(own, dropout, before, chunk, after)
-            outputs.append(seen[len(before) : len(before) + len(chunk)])
-        return torch.cat(outputs)
+            seen = seen[len(before) : len(before) + len(chunk)]
+            if trains:
+                outputs.append(seen)
+                continue
+            if not outputs:
+                outputs.append(seen.new_empty(len(vectors), seen.shape[1]))
+            outputs[0][i * size : i * size + len(chunk)] = seen
+        return torch.cat(outputs) if trains else outputs[0]
 
     def _embed(self, lengths: List[int], dropout: float, *parts: Tensor) -> Tensor:
         """Tokens that come in parts, one after another, (tokens, width)."""
