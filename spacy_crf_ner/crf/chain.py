@@ -12,7 +12,7 @@ from torchcrf import CRF
 
 from .. import tagging
 from . import recursions
-from .recursions import FORBIDDEN, Chain, ForwardBackward, inside, is_forbidden, log_normalizer, path_score, working
+from .recursions import FORBIDDEN, Chain, ForwardBackward, is_forbidden, log_normalizer, path_score, token_mask, working
 
 
 def _forbid(scores: Tensor, legal: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class _ChainMaths:
         """
         chain = self.scores()
         free = restrict(emissions, possible)
-        if ((tags == tagging.UNKNOWN) & inside(emissions, lengths)).any():
+        if ((tags == tagging.UNKNOWN) & token_mask(emissions, lengths)).any():
             known = log_normalizer(restrict(free, allowed_by(tags, emissions.shape[2])), chain, lengths)
         else:
             known = _legal(path_score(free, chain, tags, lengths))

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import tagging
 from ..tagging import BEGIN, INSIDE, LAST, UNIT, TagSpan
 from .chain import _ChainMaths, restrict
-from .recursions import FORBIDDEN, is_forbidden
+from .recursions import FORBIDDEN, is_forbidden, token_mask
 
 MAX_PADDED_TOKENS = 32_768
 
@@ -114,8 +114,7 @@ class SpanMarginals:
         mass of all entities that go on keeps above the threshold, so that the work is bounded by 1 / threshold.
         """
         marginals = torch.softmax(self._alpha + self._beta, -1)
-        on = torch.arange(marginals.shape[1], device=marginals.device) < self._lengths[:, None]
-        marginals = marginals * on[..., None]
+        marginals = marginals * token_mask(marginals, self._lengths)[..., None]
         row, start, label = torch.nonzero(marginals[..., 1 + UNIT :: 4] >= threshold).T
         found = [torch.stack([row, start, start + 1, label], 1)]
         row, start, label = torch.nonzero(marginals[..., 1 + BEGIN :: 4] >= threshold).T

@@ -23,6 +23,11 @@ def is_forbidden(scores: Tensor) -> Tensor:
     return scores < 1e-9 * FORBIDDEN
 
 
+def token_mask(emissions: Tensor, lengths: Tensor) -> Tensor:
+    """Which places hold a token, bool, (batch, time). emissions: Anything (batch, time, ...)."""
+    return torch.arange(emissions.shape[1], device=emissions.device) < lengths.to(emissions.device)[:, None]
+
+
 class Chain(NamedTuple):
     """The scores of one or more chains; FORBIDDEN where a move is not legal.
 
@@ -107,14 +112,14 @@ def expected_counts(
 
     weight (Tensor): (batch,).
     """
-    inside = torch.arange(emissions.shape[1], device=emissions.device) < lengths.to(emissions.device)[:, None]
-    marginals = scores.log_marginals().exp() * (weight[:, None] * inside)[..., None]
+    on = token_mask(emissions, lengths)
+    marginals = scores.log_marginals().exp() * (weight[:, None] * on)[..., None]
     d_moves = torch.zeros_like(chain.transitions)
     for t in range(1, emissions.shape[1]):
         arrive = emissions[:, t] + scores.beta[:, t]
         pair = scores.alpha[:, t - 1, :, None] + chain.transitions + arrive[:, None]
         # normalised by this very step, so that rounding does not add up over time
-        pair = torch.softmax(pair.flatten(1), 1).view_as(pair) * (weight * inside[:, t])[:, None, None]
+        pair = torch.softmax(pair.flatten(1), 1).view_as(pair) * (weight * on[:, t])[:, None, None]
         d_moves += pair.sum(0, keepdim=True) if len(d_moves) == 1 else pair
     last = marginals.gather(1, (lengths.to(marginals.device) - 1)[:, None, None].expand(-1, 1, marginals.shape[2]))
     first = marginals[:, 0]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import tagging
 from .chain import _ChainMaths, allowed_by, restrict
-from .recursions import Chain, inside, is_forbidden, log_normalizer
+from .recursions import Chain, is_forbidden, log_normalizer, token_mask
 
 Mode = Literal["joint", "marginal", "independent"]
 MODES = ("joint", "marginal", "independent")
@@ -42,7 +42,7 @@ def _wanted(
     if mode != "independent":
         return crf.log_token_probability(emissions, lengths, wanted, possible)
     scores = torch.log_softmax(restrict(emissions, possible), -1)
-    return torch.logsumexp(restrict(scores, wanted), -1) * inside(emissions, lengths)
+    return torch.logsumexp(restrict(scores, wanted), -1) * token_mask(emissions, lengths)
 
 
 def entity_ratio_loss(
@@ -64,7 +64,7 @@ def entity_ratio_loss(
     """
     is_outside = torch.zeros_like(emissions, dtype=torch.bool)
     is_outside[..., tagging.OUTSIDE] = True
-    on = inside(emissions, lengths)
+    on = token_mask(emissions, lengths)
     outside = _wanted(crf, emissions, lengths, possible, is_outside, mode).exp()
     expected = ((1 - outside) * on).sum() / on.sum()
     return torch.relu((expected - ratio).abs() - margin)

@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import log_domain, scans
-from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward, is_forbidden
+from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward, is_forbidden, token_mask
 
 Answer = TypeVar("Answer")
 
 # Probabilities below this have lost digits.
 TINY = {torch.float32: 1e-35, torch.float64: 1e-300}
 
-__all__ = ["FORBIDDEN", "Chain", "Counts", "ForwardBackward", "is_forbidden"]
+__all__ = ["FORBIDDEN", "Chain", "Counts", "ForwardBackward", "is_forbidden", "token_mask"]
 
 
 def check_lengths(emissions: Tensor, chain: Chain, lengths: Tensor) -> None:
@@ -65,7 +65,7 @@ class _Solved:
 
     def __init__(self, emissions: Tensor, chain: Chain, lengths: Tensor) -> None:
         self._emissions, self._chain = working(emissions.detach()), Chain(*(part.detach() for part in chain))
-        self.inside = inside(emissions, lengths)
+        self.inside = token_mask(emissions, lengths)
         self.fast = scans.messages(self._emissions, self._chain, lengths)
         self.log_z = self.fast.log_z
         self.hard = documents_of(~self.fast.safe, len(chain.transitions))
@@ -124,7 +124,7 @@ class _Careful:
     def __init__(self, emissions: Tensor, chain: Chain, lengths: Tensor) -> None:
         rows = torch.arange(len(emissions), device=emissions.device)
         own = Chain(*(part.double() for part in chain.of_rows(rows)))
-        self._inside, self._chains = inside(emissions, lengths), len(chain.transitions)
+        self._inside, self._chains = token_mask(emissions, lengths), len(chain.transitions)
         self._batch = (emissions, own, lengths)
         self._scores = log_domain.forward_backward(*self._batch)
         self.log_z = self._scores.log_z
@@ -258,7 +258,7 @@ def path_score(emissions: Tensor, chain: Chain, tags: Tensor, lengths: Tensor) -
     RETURNS (Tensor): float64, (batch,).
     """
     check_lengths(emissions, chain, lengths)
-    on = inside(emissions, lengths)
+    on = token_mask(emissions, lengths)
     tags = tags.where(on, torch.zeros_like(tags))
     own_score = emissions.gather(2, tags[:, :, None])[:, :, 0].double()
     score = torch.where(on, own_score, 0.0).sum(1)
@@ -298,11 +298,6 @@ def n_best(emissions: Tensor, chain: Chain, lengths: Tensor, n: int) -> Tuple[Te
         tags, scores = log_domain.n_best(emissions.double(), Chain(*(p.double() for p in chain)), lengths, n)
         log_p = scores - log_normalizer(emissions.double(), chain, lengths)[:, None]
     return tags, log_p.masked_fill(is_forbidden(scores), -torch.inf)
-
-
-def inside(emissions: Tensor, lengths: Tensor) -> Tensor:
-    """Which places hold a token, bool, (batch, time)."""
-    return torch.arange(emissions.shape[1], device=emissions.device) < lengths.to(emissions.device)[:, None]
 
 
 def working(emissions: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .log_domain import Chain, Counts, ForwardBackward, is_forbidden
+from .log_domain import Chain, Counts, ForwardBackward, is_forbidden, token_mask
 
 logger = logging.getLogger(__name__)
 
@@ -181,15 +181,15 @@ class Messages(NamedTuple):
         shift, start, end = self.bounds
         steps = torch.arange(self.peaks.shape[1], device=self.peaks.device)
         left_to_go = self._last()[:, None] - steps
-        inside = left_to_go >= 0
+        on = token_mask(self.peaks, self.lengths)
         passed = torch.cumsum(self.forward_scale.double().log() + self.peaks, 1)
         to_come = self.backward_scale.double().log() + self.peaks
         to_come = to_come.sum(1, keepdim=True) - torch.cumsum(to_come, 1)
         return ForwardBackward(
-            torch.where(inside[..., None], self.left().log(), 0.0),
-            torch.where(inside[..., None], self.backward.log(), 0.0),
-            torch.where(inside, passed + start[:, None] + shift[:, None] * steps, 0.0),
-            torch.where(inside, to_come + end[:, None] + shift[:, None] * left_to_go, 0.0),
+            torch.where(on[..., None], self.left().log(), 0.0),
+            torch.where(on[..., None], self.backward.log(), 0.0),
+            torch.where(on, passed + start[:, None] + shift[:, None] * steps, 0.0),
+            torch.where(on, to_come + end[:, None] + shift[:, None] * left_to_go, 0.0),
             self.log_z,
         )
 
@@ -200,8 +200,7 @@ def messages(emissions: Tensor, chain: Chain, lengths: Tensor) -> Messages:
     Parameters are those of `recursions.log_normalizer`.
     """
     if int(lengths.min()) < emissions.shape[1]:
-        padding = torch.arange(emissions.shape[1]) >= lengths[:, None]
-        emissions = emissions.masked_fill(padding.to(emissions.device)[..., None], 0.0)
+        emissions = emissions.masked_fill(~token_mask(emissions, lengths)[..., None], 0.0)
     prepared = prepare(emissions, chain)
     moves = _both_ways(prepared.moves)
     if _on_chip(emissions):
@@ -253,10 +252,10 @@ def conclude(
     digits, tags = DIGITS[local.dtype], local.shape[2]
     forward, backward = message
     last = (lengths - 1).to(local.device)[:, None]
-    inside = torch.arange(local.shape[1], device=local.device) <= last
-    peaks = peaks * inside
+    on = token_mask(local, lengths)
+    peaks = peaks * on
     right = backward * local
-    agreement = torch.where(inside, torch.linalg.vecdot(forward, right).clamp_min(digits.floor), 1.0)
+    agreement = torch.where(on, torch.linalg.vecdot(forward, right).clamp_min(digits.floor), 1.0)
     right /= agreement[..., None]
     # the last token counts with what both sides agree on there, the others with what was divided out
     logs = scale[0].double().log().scatter(1, last, agreement.double().log().gather(1, last))

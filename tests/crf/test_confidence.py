@@ -176,3 +176,17 @@ def test_spans_that_are_not_there_are_refused(crf: LinearChainCRF, span: list) -
     assert not marginals.probabilities(torch.tensor([[0, 0, 1, 0]])).requires_grad
     with pytest.raises(ValueError, match="BILUO"):
         SpanMarginals(LinearChainCRF(4), torch.zeros(1, 2, 4), torch.tensor([2]))
+
+
+def test_a_long_entity_has_in_float32_the_probability_of_float64() -> None:
+    crf = LinearChainCRF.biluo(1)
+    n = 20_000
+    emissions = 2 * torch.randn(1, n, 5)
+    emissions[0, :, 2] += 12
+    emissions[0, 0, 1] += 12
+    emissions[0, -1, 3] += 12
+    spans = torch.tensor([[0, 0, n, 0]])
+    rough = SpanMarginals(crf, emissions, torch.tensor([n])).probabilities(spans)
+    exact = SpanMarginals(crf.double(), emissions.double(), torch.tensor([n])).probabilities(spans)
+    assert 0.5 < float(exact) < 0.9999
+    assert float(rough) == pytest.approx(float(exact), abs=1e-3)

@@ -201,7 +201,7 @@ def test_padding_may_hold_anything() -> None:
     chain, emissions = single(random_chain(5)), torch.randn(6, TIME + 3, 5)
     clean = emissions.clone().requires_grad_()
     dirty = emissions.clone()
-    dirty[~recursions.inside(emissions, LENGTHS)] = torch.nan
+    dirty[~recursions.token_mask(emissions, LENGTHS)] = torch.nan
     dirty.requires_grad_()
     answers = []
     for leaf in (clean, dirty):
@@ -232,7 +232,7 @@ LONG = torch.tensor([700, 33, 500, 96, 97, 1])
 
 def from_log_domain(emissions: torch.Tensor, chain: Chain, lengths: torch.Tensor) -> List[torch.Tensor]:
     scores = log_domain.forward_backward(emissions, chain, lengths)
-    inside = recursions.inside(emissions, lengths)
+    inside = recursions.token_mask(emissions, lengths)
     return [scores.log_z, scores.log_marginals().exp() * inside[..., None]]
 
 
