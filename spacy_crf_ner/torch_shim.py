@@ -15,11 +15,12 @@ from thinc.util import torch2xp, xp2torch
 class TorchShim(PyTorchShim):
     """Holds a torch module that is described by JSON-able data and built by a function.
 
-    It differs from thinc's own shim in four ways. The module may be built late, when its sizes are known.
+    It differs from thinc's own shim in five ways. The module may be built late, when its sizes are known.
     Storage is the description (JSON) and the weights (safetensors): nothing is unpickled, and loading
-    builds a module of the right size. An optimizer that has `collect_module` (ours) takes all parameters at
-    once; any other is fed tensor by tensor, as thinc does. Such an optimizer may step later, so every use
-    of the module first settles what is owed.
+    builds a module of the right size. What a module `found` while running, where it has a dictionary of that name, is
+    stored too. A module may have its gradients scaled (`loss_scale`). An optimizer that has `collect_module` (ours)
+    takes all parameters at once; any other is fed tensor by tensor, as thinc does. Such an optimizer may step later, so
+    every use of the module first settles what is owed.
 
     build (Callable[[Dict[str, Any]], torch.nn.Module]): Makes the module from its description. It is a
         function at the top level of a module, so that the shim pickles.
@@ -93,13 +94,22 @@ class TorchShim(PyTorchShim):
 
         def backprop(d_output: Any) -> None:
             if output.requires_grad:
-                torch.autograd.backward(output, d_output)
+                scale = self._loss_scale
+                torch.autograd.backward(output, d_output if scale is None else d_output * scale.factor)
 
         return output, backprop
+
+    @property
+    def _loss_scale(self) -> Any:
+        """What a module in float16 has its gradients scaled by; see `embedding.precision.LossScale`."""
+        return getattr(self._model, "loss_scale", None)
 
     def finish_update(self, optimizer: Any) -> None:
         if self._model is None:
             return
+        finite = self._loss_scale is None or self._loss_scale.unscale(self._model.parameters())
+        if not finite and not hasattr(optimizer, "collect_module"):
+            self._model.zero_grad(set_to_none=True)  # ours passes the whole step over, of all pipes
         if hasattr(optimizer, "collect_module"):
             optimizer.collect_module(self, self._model)
             self.owe(optimizer)
@@ -140,14 +150,21 @@ class TorchShim(PyTorchShim):
             # clones, since safetensors refuses tensors that share memory
             weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.module.state_dict().items()}
             state = save(weights)
-        return srsly.msgpack_dumps({"cfg": json.dumps(self.cfg, sort_keys=True), "weights": state})
+        msg = {"cfg": json.dumps(self.cfg, sort_keys=True), "weights": state}
+        found = getattr(self._model, "found", None)
+        if found:
+            msg["found"] = json.dumps(found, sort_keys=True)
+        return srsly.msgpack_dumps(msg)
 
     def from_bytes(self, bytes_data: bytes) -> "TorchShim":
         from safetensors.torch import load
 
         msg = srsly.msgpack_loads(bytes_data)
         if msg["weights"] is not None:
-            self.build(json.loads(msg["cfg"])).load_state_dict(load(msg["weights"]))
+            module: Any = self.build(json.loads(msg["cfg"]))
+            module.load_state_dict(load(msg["weights"]))
+            if "found" in msg:
+                module.found.update(json.loads(msg["found"]))
         return self
 
     def __getstate__(self) -> Dict[str, Any]:

@@ -53,6 +53,8 @@ def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
         ("batchers", "spacy_crf_ner.batch_by_tokens.v1"),
         ("optimizers", "spacy_crf_ner.AdamW.v1"),
         ("readers", "spacy_crf_ner.Standoff.v1"),
+        ("readers", "spacy_crf_ner.DocumentContext.v1"),
+        ("callbacks", "spacy_crf_ner.max_length.v1"),
     ],
 )
 def test_every_setting_is_documented_with_its_default(kind: str, name: str) -> None:

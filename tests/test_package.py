@@ -15,6 +15,7 @@ GROUPS = {
     "spacy_factories": "factories",
     "spacy_architectures": "architectures",
     "spacy_batchers": "batchers",
+    "spacy_callbacks": "callbacks",
     "spacy_readers": "readers",
     "spacy_scorers": "scorers",
     "thinc_optimizers": "optimizers",

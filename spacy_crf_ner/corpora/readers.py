@@ -10,6 +10,7 @@ from spacy.training import Example
 from spacy.training.augment import dont_augment
 from spacy.util import logger
 
+from ..context import by_source, neighbours, set_context
 from .document import ALL_ENTITIES, Document, Report, check_setter, to_doc
 from .standoff import CorpusError, read_standoff
 
@@ -88,3 +89,53 @@ class AnnotationReader:
             return documents
         drawn: List[Document] = list(documents)
         return random.Random(self._seed).sample(drawn, min(self._sample, len(drawn)))
+
+
+def DocumentContext(
+    corpus: Callable[[Language], Iterable[Example]],
+    *,
+    words: int = 64,
+    source: Optional[str] = None,
+    augmenter: Optional[Augmenter] = None,
+) -> Callable[[Language], Iterable[Example]]:
+    """Give the documents of another corpus their neighbours as context: sentences, say, those around them.
+
+    The encoder reads the context and nothing else sees it; it is stored with the Doc (`doc.user_data`). In a script use
+    `spacy_crf_ner.context.add_context`.
+
+    corpus (Callable): Any reader, whose documents come in the order of their source.
+    words (int): spaCy tokens on each side; of them the encoder gets as many as fit into its window.
+    source (Optional[str]): Key of `doc.user_data` that says which source a document is from; documents of different
+        sources, and those without the key, are no neighbours. null: all are of one source.
+    augmenter (Optional[Callable]): spaCy's data augmentation. It belongs here and not to `corpus`, where what it makes
+        of a document would become its neighbour.
+    RETURNS (Callable): From nlp to its examples.
+    RAISES (ValueError): words is less than 1.
+    """
+    if words < 1:
+        raise ValueError(f"spacy_crf_ner.DocumentContext.v1: words = {words} must be at least 1.")
+    return ContextReader(corpus, words, source, augmenter or dont_augment)
+
+
+class ContextReader:
+    """See `DocumentContext`."""
+
+    def __init__(
+        self,
+        corpus: Callable[[Language], Iterable[Example]],
+        words: int,
+        source: Optional[str],
+        augmenter: Augmenter,
+    ) -> None:
+        self._corpus = corpus
+        self._words = words
+        self._source = source
+        self._augmenter = augmenter
+
+    def __call__(self, nlp: Language) -> Iterator[Example]:
+        for group in by_source(self._corpus(nlp), self._source, lambda example: example.reference):
+            for example, context in zip(group, neighbours([eg.reference for eg in group], self._words)):
+                for made in self._augmenter(nlp, example):
+                    set_context(made.reference, *context)
+                    set_context(made.predicted, *context)
+                    yield made

@@ -1,16 +1,11 @@
-"""A pretrained Hugging Face encoder: where it comes from, how it is described, and the torch module."""
+"""A pretrained Hugging Face encoder: where it comes from, and how it is described and made again."""
 
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
-import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-
-from .cnn import TextCNN
-from .pieces import NO_LIMIT, PieceBatch, PieceTokenizer, special_settings
+from .pieces import NO_LIMIT, PieceTokenizer, special_settings
 
 PACKAGE = "package:"
 HOW_TO_NAME = (
@@ -74,18 +69,31 @@ def load_tokenizer(encoder: str) -> PieceTokenizer:
     return PieceTokenizer(tokenizer, _max_length(config, tokenizer))
 
 
-def load_pretrained(encoder: str) -> Tuple[Any, PieceTokenizer, Dict[str, Any]]:
+def load_pretrained(
+    encoder: str, layers: Sequence[int] = (-1,)
+) -> Tuple[Any, PieceTokenizer, Dict[str, Any], List[int]]:
     """Fetch an encoder with its weights.
 
-    RETURNS: The encoder in float32, its tokenizer, and the description from which `rebuild` makes both again.
-    RAISES (ValueError): It is not there, its tokenizer is a slow one, or it also has a decoder.
+    layers (Sequence[int]): Which of its layers are wanted: 0 for what goes into the first, -1 for the last. Those
+        above the highest of them are not built.
+    RETURNS: The encoder in float32, its tokenizer, the description from which `rebuild` makes both again, and the
+        layers that are wanted, none of them negative.
+    RAISES (ValueError): It is not there, its tokenizer is a slow one, it also has a decoder, or it has no such layer.
     """
     from spacy_transformers.layers.hf_shim import HFObjects
     from spacy_transformers.layers.transformer_model import huggingface_from_pretrained
+    from transformers import AutoConfig
 
     source = resolve_encoder(encoder)
     try:
-        found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, {})
+        depth = AutoConfig.from_pretrained(source).num_hidden_layers
+        if not all(-depth - 1 <= layer <= depth for layer in layers):
+            raise _NoSuchLayer(f'layers = {list(layers)}: "{encoder}" has layers 0 to {depth}.')
+        chosen = [layer % (depth + 1) for layer in layers]
+        settings = {} if max(chosen) == depth else {"num_hidden_layers": max(chosen)}
+        found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, settings)
+    except _NoSuchLayer:
+        raise
     except Exception as error:  # transformers and safetensors raise what they like for a broken or missing file
         raise _cannot_load(encoder, error) from None
     config = found.transformer.config
@@ -101,7 +109,11 @@ def load_pretrained(encoder: str) -> Tuple[Any, PieceTokenizer, Dict[str, Any]]:
         "special_tokens": special_settings(found.tokenizer),
         "max_length": tokenizer.max_length,
     }
-    return _without_pooler(found.transformer.float()), tokenizer, description
+    return _without_pooler(found.transformer.float()), tokenizer, description, chosen
+
+
+class _NoSuchLayer(ValueError):
+    pass
 
 
 def rebuild(description: Dict[str, Any]) -> Tuple[Any, PieceTokenizer]:
@@ -142,61 +154,3 @@ def _max_length(config: Any, tokenizer: Any) -> int:
     if config.model_type in ("deberta", "deberta-v2", "xlnet") and getattr(config, "relative_attention", True):
         positions = max(positions, 512)
     return int(min(positions, tokenizer.model_max_length or NO_LIMIT, NO_LIMIT))
-
-
-class TransformerCNNModule(nn.Module):
-    """Encoder over windows of wordpieces, mean over the pieces of each token, CNN over the tokens.
-
-    encoder: A Hugging Face encoder.
-    tokenizer (PieceTokenizer): Its tokenizer; kept here so that the two travel together.
-    width (int): Width of the token vectors that come out.
-    cnn (Dict[str, Any]): Settings of TextCNN but for its widths.
-    """
-
-    def __init__(self, encoder: Any, tokenizer: PieceTokenizer, width: int, cnn: Dict[str, Any]) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.tokenizer = tokenizer
-        hidden = encoder.config.hidden_size
-        self.no_pieces = nn.Parameter(torch.zeros(hidden))
-        self.cnn = TextCNN(hidden, width, **cnn)
-
-    def forward(self, batch: PieceBatch, dropout: float = 0.0, precision: str = "fp32") -> Tensor:
-        """Vectors of all tokens of a batch.
-
-        dropout (float): In training, the share of values set to 0 in the token vectors and in the CNN. At 0
-            the encoder's own dropout is off too; above, it keeps the rate of its own configuration.
-        precision (str): What encoder and CNN are computed in, "fp32" or "bf16". Weights are float32 all the same.
-        RETURNS (Tensor): float32, (tokens, width).
-        """
-        self.encoder.train(self.training and dropout > 0)
-        with torch.autocast(self.no_pieces.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return self.cnn(self._embed(batch), batch.doc_lengths, dropout).float()
-
-    def _embed(self, batch: PieceBatch) -> Tensor:
-        """Mean over the pieces of each token, each from the centre of a window, float32, (tokens, hidden).
-
-        One micro-batch after another. In training what lies inside the encoder is kept for the last one only, and
-        worked out again for the others on the way back.
-        """
-        device = self.no_pieces.device
-        tokens = self.no_pieces.new_zeros(sum(batch.doc_lengths), len(self.no_pieces))
-        last = len(batch.micro_batches) - 1
-        for i, micro_batch in enumerate(batch.micro_batches):
-            inputs = [torch.from_numpy(part).to(device) for part in micro_batch]
-            if torch.is_grad_enabled() and i < last:
-                part = checkpoint(self._pool_windows, *inputs, use_reentrant=False)
-            else:
-                part = self._pool_windows(*inputs)
-            tokens = tokens.index_add_(0, inputs[2], part)
-        without = torch.from_numpy(batch.no_pieces).to(device)
-        return tokens.index_add_(0, without, self.no_pieces.expand(len(without), -1))
-
-    def _pool_windows(
-        self, ids: Tensor, n_real: Tensor, tokens: Tensor, places: Tensor, owners: Tensor, shares: Tensor
-    ) -> Tensor:
-        """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, hidden)."""
-        mask = torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]
-        hidden = self.encoder(input_ids=ids, attention_mask=mask.long())[0]  # (windows, longest, hidden)
-        pieces = hidden.flatten(0, 1)[places].float() * shares[:, None]
-        return pieces.new_zeros(len(tokens), pieces.shape[1]).index_add(0, owners, pieces)

@@ -1,19 +1,36 @@
 """The transformer + CNN embedding as a thinc model."""
 
-from typing import Any, Callable, Dict, List, Literal, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
 from spacy.tokens import Doc
-from thinc.api import ArgsKwargs, Model
+from thinc.api import ArgsKwargs, Model, serialize_attr
 from thinc.types import Floats2d
 
 from ..torch_shim import TorchShim, split_rows, to_torch, to_xp
+from .cache import CACHES, Cache
 from .cnn import ACTIVATIONS, Norm
-from .encoder import TransformerCNNModule, load_pretrained, rebuild
-from .pieces import batch_pieces
+from .encoder import load_pretrained, rebuild
+from .module import Frozen, TransformerCNNModule
+from .pieces import POOLINGS, Pooling, batch_pieces
+from .precision import PRECISIONS, Precision
 
-Precision = Literal["fp32", "bf16"]
-PRECISIONS = ("fp32", "bf16")
 Embedding = Model[List[Doc], List[Floats2d]]
+
+
+@dataclass(frozen=True)
+class Running:
+    """How the model is run, which is the config's to say and not stored with the weights; see `TransformerCNN`."""
+
+    frozen_layers: Frozen
+    cache: Cache
+    micro_batch_pieces: Union[int, Literal["auto"]]
+    precision: Precision
+
+
+@serialize_attr.register(Running)
+def _not_stored(_: Any, value: Running, name: str, model: Model) -> bytes:
+    raise TypeError  # thinc's way to say that an attribute stays out of what is stored
 
 
 def TransformerCNN(
@@ -27,10 +44,14 @@ def TransformerCNN(
     activation: str = "relu",
     residual: bool = True,
     norm: Norm = "pre",
-    micro_batch_pieces: int = 2048,
+    layers: Sequence[int] = (-1,),
+    pooling: Pooling = "mean",
+    frozen_layers: Frozen = None,
+    cache: Cache = "none",
+    micro_batch_pieces: Union[int, Literal["auto"]] = "auto",
     precision: Precision = "fp32",
 ) -> Embedding:
-    """Token vectors from a pretrained encoder and a CNN over its mean-pooled wordpieces.
+    """Token vectors from a pretrained encoder and a CNN over them.
 
     encoder (str): Name on the Hugging Face hub, folder, or package:NAME/FOLDER. It is read once, by
         `nlp.initialize()`; a saved pipeline holds all of it.
@@ -42,10 +63,20 @@ def TransformerCNN(
     activation (str): relu, gelu, silu or tanh.
     residual (bool): Add the convolutions' input to their output.
     norm (Optional[str]): Layer normalisation: "pre", "post" or null.
-    micro_batch_pieces (int): Most wordpieces, padding included, that go through the encoder in one call. It
-        bounds memory, and has no influence on results. A training batch that is larger goes through it twice.
-    precision (str): "fp32", or "bf16": encoder and CNN are computed in bfloat16, where the processor has it at about
-        twice the speed. Weights, their updates and the CRF are float32 all the same.
+    layers (List[int]): Layers of the encoder that make a vector: -1 the last, 0 what goes into the first. Several are
+        mixed with learned weights. Those above the highest are not computed, nor stored.
+    pooling (str): Which wordpieces make a token's vector: the "mean" of all, or the "first" or "last" one.
+    frozen_layers (Optional[Union[int, str]]): What training leaves as it is: null: nothing; 0: the encoder's
+        embeddings; a number: these and so many of its lower layers; "all": the encoder.
+    cache (str): With frozen_layers = "all": where what the encoder gave is kept in training, so that later epochs cost
+        only the rest: "memory", "gpu", "disk" (a temporary file) or "none".
+    micro_batch_pieces (Union[int, str]): Most wordpieces, padding included, that go through the encoder in one call. It
+        bounds memory, and has no influence on results. A training batch that is larger goes through it twice, but for
+        so many pieces. "auto": 2048 on a CPU, what fits into the memory of a GPU. It falls where a GPU runs out of
+        memory.
+    precision (str): "fp32", "bf16" or "fp16": what encoder and CNN are computed in. bf16 is at about twice the speed
+        where the processor has it; fp16 is for GPUs that have not. Weights, their updates and the CRF are float32 all
+        the same.
     RETURNS (Model[List[Doc], List[Floats2d]]): One vector a token, float32.
     RAISES (ValueError): A setting is out of its range.
     """
@@ -62,8 +93,21 @@ def TransformerCNN(
     for name, value in (("width", width), ("filters", filters)):
         if value is not None and value < 1:
             raise ValueError(f"{name} = {value} must be at least 1, or null.")
-    if micro_batch_pieces < 1:
-        raise ValueError(f"micro_batch_pieces = {micro_batch_pieces} must be at least 1.")
+    if micro_batch_pieces != "auto" and micro_batch_pieces < 1:
+        raise ValueError(f'micro_batch_pieces = {micro_batch_pieces} must be at least 1, or "auto".')
+    if not layers or len(set(layers)) < len(layers):
+        raise ValueError(f"layers = {list(layers)}: it names one layer or several different ones.")
+    if pooling not in POOLINGS:
+        raise ValueError(f'pooling = "{pooling}" is not one of {", ".join(POOLINGS)}.')
+    if frozen_layers not in (None, "all") and (isinstance(frozen_layers, str) or frozen_layers < 0):
+        raise ValueError(f'frozen_layers = {frozen_layers!r} must be null, a number from 0, or "all".')
+    if cache not in CACHES:
+        raise ValueError(f'cache = "{cache}" is not one of {", ".join(CACHES)}.')
+    if cache != "none" and frozen_layers != "all":
+        raise ValueError(
+            f'cache = "{cache}" keeps what a frozen encoder gives. Set frozen_layers = "all" with it: otherwise the '
+            "encoder changes with each step, and what it gave before is of no use."
+        )
     cnn = {
         "kernel_sizes": list(kernel_sizes),
         "filters": filters,
@@ -81,8 +125,9 @@ def TransformerCNN(
             "cnn": cnn,
             "window": window,
             "stride": stride,
-            "micro_batch_pieces": micro_batch_pieces,
-            "precision": precision,
+            "layers": list(layers),
+            "pooling": pooling,
+            "running": Running(frozen_layers, cache, micro_batch_pieces, precision),
             "dropout_rate": 0.0,  # set by thinc's set_dropout_rate
         },
         shims=[TorchShim(build_module)],
@@ -92,7 +137,7 @@ def TransformerCNN(
 def build_module(cfg: Dict[str, Any]) -> TransformerCNNModule:
     """Make the module from its description, as it is stored: no file and no network needed."""
     encoder, tokenizer = rebuild(cfg["encoder"])
-    return TransformerCNNModule(encoder, tokenizer, cfg["width"], cfg["cnn"])
+    return TransformerCNNModule(encoder, tokenizer, cfg["width"], cfg["cnn"], cfg["layers"])
 
 
 def init(model: Embedding, X: Optional[List[Doc]] = None, Y: Optional[List[Floats2d]] = None) -> None:
@@ -100,27 +145,32 @@ def init(model: Embedding, X: Optional[List[Doc]] = None, Y: Optional[List[Float
     shim: TorchShim = model.shims[0]  # type: ignore[assignment]
     if shim.is_built:
         return
-    encoder, tokenizer, description = load_pretrained(model.attrs["encoder"])
+    encoder, tokenizer, description, layers = load_pretrained(model.attrs["encoder"], model.attrs["layers"])
     tokenizer.window(model.attrs["window"], model.attrs["stride"])
     hidden = encoder.config.hidden_size
     width = model.get_dim("nO") if model.has_dim("nO") else hidden
     cnn = {**model.attrs["cnn"], "filters": model.attrs["cnn"]["filters"] or hidden}
-    module = TransformerCNNModule(encoder, tokenizer, width, cnn)
-    shim.adopt(module, {"encoder": description, "width": width, "cnn": cnn})
+    module = TransformerCNNModule(encoder, tokenizer, width, cnn, layers)
+    shim.adopt(module, {"encoder": description, "width": width, "cnn": cnn, "layers": layers})
+    module.freeze(model.attrs["running"].frozen_layers)
     model.set_dim("nO", width)
 
 
 def forward(model: Embedding, docs: List[Doc], is_train: bool) -> Tuple[List[Floats2d], Callable]:
     shim: TorchShim = model.shims[0]  # type: ignore[assignment]
-    batch = batch_pieces(
-        shim.module.tokenizer,
-        docs,
-        model.attrs["window"],
-        model.attrs["stride"],
-        model.attrs["micro_batch_pieces"],
-    )
+    module: TransformerCNNModule = shim.module
+    running: Running = model.attrs["running"]
+    window, stride = model.attrs["window"], model.attrs["stride"]
+    module.freeze(running.frozen_layers)
+    if is_train:
+        module.keep_vectors(running.cache)
+        module.scale_loss(running.precision)
+    documents = module.tokenizer(docs)
+    known = module.known(documents)
+    budget = module.budget(running.micro_batch_pieces, window, running.precision, is_train)
+    batch = batch_pieces(module.tokenizer, documents, window, stride, budget, model.attrs["pooling"], known)
     dropout = model.attrs["dropout_rate"] if is_train else 0.0
-    tokens, to_module = shim(ArgsKwargs((batch, dropout, model.attrs["precision"]), {}), is_train)
+    tokens, to_module = shim(ArgsKwargs((batch, known, dropout, running.precision), {}), is_train)
 
     def backprop(d_vectors: List[Floats2d]) -> List[Doc]:
         to_module(to_torch(model.ops.flatten(d_vectors)))

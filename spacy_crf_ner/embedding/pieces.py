@@ -2,12 +2,17 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from spacy.attrs import ORTH, SPACY
 from spacy.tokens import Doc
 
+from ..context import get_context
+
+Pooling = Literal["mean", "first", "last"]
+POOLINGS = ("mean", "first", "last")
+Content = Tuple[bytes, str, str]
 NO_LIMIT = 1_000_000
 # Wordpieces that a tokenizer remembers, with some ten bytes for each.
 REMEMBERED_PIECES = 500_000
@@ -45,6 +50,34 @@ def cut_windows(n_pieces: int, size: int, stride: int) -> List[Window]:
     return [Window(s, min(s + size, n_pieces), a, b) for s, a, b in zip(starts, borders, borders[1:])]
 
 
+def fit_context(n_before: int, n_own: int, n_after: int, size: int, stride: int) -> Tuple[int, int]:
+    """How many pieces of context a document gets on each side.
+
+    A document that fits into a window gets what else fits into it, evenly from both sides as far as there is enough; a
+    longer one as much at its ends as stands around the centre of its windows.
+    """
+    room = size - n_own if n_own <= size else size - stride
+    before = min(n_before, max(room // 2, room - n_after))
+    return before, min(n_after, room - before)
+
+
+def cut_document(
+    n_before: int, n_own: int, n_after: int, size: int, stride: int
+) -> Tuple[List[Window], Tuple[int, int]]:
+    """Windows over a document and its context; see `cut_windows`.
+
+    RETURNS: Windows, whose positions count from the first piece of context that is taken and that keep pieces of
+        the document only; and how many pieces of context are taken on each side.
+    """
+    before, after = fit_context(n_before, n_own, n_after, size, stride)
+    windows = []
+    for w in cut_windows(before + n_own + after if n_own else 0, size, stride):
+        keep_start, keep_end = max(w.keep_start, before), min(w.keep_end, before + n_own)
+        if keep_start < keep_end:
+            windows.append(Window(w.start, w.end, keep_start, keep_end))
+    return windows, (before, after)
+
+
 @dataclass
 class DocPieces:
     """The wordpieces of one document.
@@ -53,11 +86,29 @@ class DocPieces:
     token_pieces (np.ndarray): The pieces of token 0, of token 1 and so on, int32, (pairs,). A piece that
         covers parts of several tokens belongs to each of them.
     token_counts (np.ndarray): How many pieces each token has, 0 for some (white space), int32, (tokens,).
+    before, after (np.ndarray): Pieces of its context, int32, (before,) and (after,).
+    key (Content): What tells it from every document that has other pieces.
     """
 
     ids: np.ndarray
     token_pieces: np.ndarray
     token_counts: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    key: Content
+
+    @property
+    def size(self) -> int:
+        return len(self.before) + len(self.ids) + len(self.after)
+
+    def pooled(self, pooling: Pooling) -> Tuple[np.ndarray, np.ndarray]:
+        """`token_pieces` and `token_counts` of those pieces that make a token's vector."""
+        if pooling == "mean":
+            return self.token_pieces, self.token_counts
+        ends = np.cumsum(self.token_counts)
+        has = self.token_counts > 0
+        chosen = (ends - self.token_counts if pooling == "first" else ends - 1)[has]
+        return self.token_pieces[chosen], has.astype(np.int32)
 
 
 def align(offsets: np.ndarray, doc: Doc) -> Tuple[np.ndarray, np.ndarray]:
@@ -105,7 +156,7 @@ class PieceTokenizer:
         solid = [i for i, special in enumerate(framed.special_tokens_mask) if not special]
         self.prefix: List[int] = framed.ids[: solid[0]]
         self.suffix: List[int] = framed.ids[solid[-1] + 1 :]
-        self._remembered: OrderedDict[bytes, DocPieces] = OrderedDict()
+        self._remembered: OrderedDict[Content, DocPieces] = OrderedDict()
         self._n_remembered = 0
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -118,35 +169,39 @@ class PieceTokenizer:
 
     def count(self, texts: Sequence[str]) -> List[int]:
         """Wordpieces of each text, special ones not included."""
-        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return [len(encoding) for encoding in encodings]
+        return [len(encoding) for encoding in self._encode(texts)]
+
+    def _encode(self, texts: Sequence[str]) -> List[Any]:
+        return self._backend.encode_batch(list(texts), add_special_tokens=False) if texts else []
 
     def __call__(self, docs: Sequence[Doc]) -> List[DocPieces]:
         """Tokenise whole documents, of any length. What was tokenised lately is remembered by its content."""
-        # words and the spaces between them are all that a Doc's text and its tokens' borders consist of
-        keys = [doc.to_array([ORTH, SPACY]).tobytes() for doc in docs]
+        keys = [_content(doc) for doc in docs]
         found = {key: self._recall(key) for key in keys}
         fresh = {key: doc for key, doc in zip(keys, docs) if found[key] is None}
-        encodings = self._backend.encode_batch([doc.text for doc in fresh.values()], add_special_tokens=False)
-        for (key, doc), encoding in zip(fresh.items(), encodings):
+        contexts = list({part for _, *parts in fresh for part in parts if part})
+        context_ids = {"": np.zeros(0, dtype=np.int32)}
+        context_ids.update(zip(contexts, (_ids(encoding) for encoding in self._encode(contexts))))
+        for (key, doc), encoding in zip(fresh.items(), self._encode([doc.text for doc in fresh.values()])):
             offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-            pieces = DocPieces(np.asarray(encoding.ids, dtype=np.int32), *align(offsets, doc))
+            before, after = (context_ids[part] for part in key[1:])
+            pieces = DocPieces(_ids(encoding), *align(offsets, doc), before, after, key)
             found[key] = pieces
             self._remember(key, pieces)
         return [found[key] for key in keys]  # type: ignore[misc]
 
-    def _recall(self, key: bytes) -> Optional[DocPieces]:
+    def _recall(self, key: Content) -> Optional[DocPieces]:
         if key in self._remembered:
             self._remembered.move_to_end(key)
         return self._remembered.get(key)
 
-    def _remember(self, key: bytes, pieces: DocPieces) -> None:
+    def _remember(self, key: Content, pieces: DocPieces) -> None:
         """Keep a document's pieces; what was not asked for longest makes room."""
         self._remembered[key] = pieces
-        self._n_remembered += len(pieces.ids)
+        self._n_remembered += pieces.size
         while self._n_remembered > REMEMBERED_PIECES:
             _, oldest = self._remembered.popitem(last=False)
-            self._n_remembered -= len(oldest.ids)
+            self._n_remembered -= oldest.size
 
     def window(self, window: int, stride: int) -> Tuple[int, int]:
         """Size and stride of windows in pieces of text, from sizes that count special pieces.
@@ -189,41 +244,69 @@ class MicroBatch(NamedTuple):
     owners: np.ndarray
     shares: np.ndarray
 
+    def halves(self) -> List["MicroBatch"]:
+        """The same windows in two micro-batches."""
+        parts = []
+        middle = len(self.ids) // 2
+        for rows in (slice(0, middle), slice(middle, len(self.ids))):
+            first = rows.start * self.ids.shape[1]
+            here = (self.places >= first) & (self.places < rows.stop * self.ids.shape[1])
+            kept, owners = np.unique(self.owners[here], return_inverse=True)
+            places = self.places[here] - first
+            parts.append(
+                MicroBatch(self.ids[rows], self.n_real[rows], self.tokens[kept], places, owners, self.shares[here])
+            )
+        return parts
+
 
 @dataclass
 class PieceBatch:
     """Everything the torch module needs to embed a batch of documents.
 
+    documents (List[DocPieces]): What the batch is made of.
     doc_lengths (List[int]): Tokens in each document.
     no_pieces (np.ndarray): Tokens of the batch that have no piece, int64, (tokens without,).
     micro_batches (List[MicroBatch]): All windows, the longest first.
     """
 
+    documents: List[DocPieces]
     doc_lengths: List[int]
     no_pieces: np.ndarray
     micro_batches: List[MicroBatch]
 
 
 def batch_pieces(
-    tokenizer: PieceTokenizer, docs: Sequence[Doc], window: int, stride: int, budget: Optional[int]
+    tokenizer: PieceTokenizer,
+    documents: List[DocPieces],
+    window: int,
+    stride: int,
+    budget: Optional[int],
+    pooling: Pooling = "mean",
+    known: Collection[int] = (),
 ) -> PieceBatch:
-    """Tokenise documents and pack their windows.
+    """Pack the windows of documents.
 
     window, stride (int): In wordpieces, special ones included in the window.
     budget (Optional[int]): Most wordpieces, padding included, that go through the encoder at once; a single
         window may exceed it. None: no limit.
+    pooling (str): Which pieces make a token's vector.
+    known (Collection[int]): Documents that are in the batch, but need no encoder any more.
     """
     size, step = tokenizer.window(window, stride)
-    documents = tokenizer(docs)
     first = np.cumsum([0, *(len(pieces.ids) for pieces in documents)])
-    windows = [
-        (w, start, pieces.ids)  # and the first piece of its document in the batch
-        for start, pieces in zip(first.tolist(), documents)
-        for w in cut_windows(len(pieces.ids), size, step)
-    ]
+    windows: List[Tuple[Window, int, np.ndarray]] = []
+    for i, (start, pieces) in enumerate(zip(first.tolist(), documents)):
+        if i in known:
+            continue
+        cuts, (before, after) = cut_document(len(pieces.before), len(pieces.ids), len(pieces.after), size, step)
+        ids = pieces.ids
+        if before or after:
+            ids = np.concatenate([pieces.before[len(pieces.before) - before :], ids, pieces.after[:after]])
+        # with where the document's first piece would stand in the batch if the context were part of it
+        windows.extend((w, start - before, ids) for w in cuts)
     windows.sort(key=lambda item: item[0].start - item[0].end)  # longest first, stable
     lead, frame = len(tokenizer.prefix), tokenizer.n_special
-    group_of, place_of = np.zeros(first[-1], dtype=np.int64), np.zeros(first[-1], dtype=np.int64)
+    group_of, place_of = np.full(first[-1], -1, dtype=np.int64), np.zeros(first[-1], dtype=np.int64)
     inputs: List[Tuple[np.ndarray, np.ndarray]] = []
     at = 0
     while at < len(windows):
@@ -241,12 +324,14 @@ def batch_pieces(
             place_of[kept] = np.arange(w.keep_start, w.keep_end) + (row * longest + lead - w.start)
         inputs.append((ids, n_real))
         at += n
-    counts = np.concatenate([np.zeros(0, dtype=np.int64), *(p.token_counts for p in documents)])
-    pieces = np.concatenate([np.zeros(0, dtype=np.int64), *(p.token_pieces + s for p, s in zip(documents, first))])
+    pooled = [pieces.pooled(pooling) for pieces in documents]
+    counts = np.concatenate([np.zeros(0, dtype=np.int64), *(own for _, own in pooled)])
+    pairs = np.concatenate([np.zeros(0, dtype=np.int64), *(own + s for (own, _), s in zip(pooled, first))])
     return PieceBatch(
-        doc_lengths=[len(doc) for doc in docs],
+        documents=documents,
+        doc_lengths=[len(pieces.token_counts) for pieces in documents],
         no_pieces=np.flatnonzero(counts == 0),
-        micro_batches=_pool_into(inputs, counts, group_of[pieces], place_of[pieces]),
+        micro_batches=_pool_into(inputs, counts, group_of[pairs], place_of[pairs]),
     )
 
 
@@ -267,6 +352,16 @@ def _pool_into(
         shares = (1 / counts[owner[pairs]]).astype(np.float32)
         micro_batches.append(MicroBatch(ids, n_real, tokens, place[pairs], owners, shares))
     return micro_batches
+
+
+def _ids(encoding: Any) -> np.ndarray:
+    return np.asarray(encoding.ids, dtype=np.int32)
+
+
+def _content(doc: Doc) -> Content:
+    """What a document's pieces depend on: its words, the spaces between them, and its context."""
+    # the hashes of words stay what they are when a memory zone ends, unlike the strings themselves
+    return (doc.to_array([ORTH, SPACY]).tobytes(), *get_context(doc))
 
 
 def special_settings(tokenizer: Any) -> Dict[str, Any]:

@@ -7,7 +7,8 @@ from spacy.strings import hash_string  # type: ignore[attr-defined]
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from ..embedding.pieces import PieceTokenizer, cut_windows
+from ..context import get_context
+from ..embedding.pieces import PieceTokenizer, cut_document
 
 Unit = Literal["words", "wordpieces", "padded_wordpieces", "spans", "docs"]
 UNITS = ("words", "wordpieces", "padded_wordpieces", "spans", "docs")
@@ -132,11 +133,13 @@ class TokenBatcher:
             return [_Cost(len(doc), 1) for doc in docs]
         if self._unit == "spans":
             return [_Cost(self._count_spans(doc), 1) for doc in docs]
+        counts = iter(self._count_pieces([text for doc in docs for text in (doc.text, *get_context(doc))]))
+        assert self._tokenizer is not None
+        size, stride = self._tokenizer.window(self._window, self._stride)
         costs = []
-        for n_pieces in self._count_pieces([doc.text for doc in docs]):
-            assert self._tokenizer is not None
-            size, stride = self._tokenizer.window(self._window, self._stride)
-            lengths = [w.end - w.start + self._tokenizer.n_special for w in cut_windows(n_pieces, size, stride)]
+        for n_own, n_before, n_after in zip(counts, counts, counts):
+            windows, _ = cut_document(n_before, n_own, n_after, size, stride)
+            lengths = [w.end - w.start + self._tokenizer.n_special for w in windows]
             if self._unit == "wordpieces":
                 costs.append(_Cost(sum(lengths), 1))
             else:

@@ -472,6 +472,18 @@ def test_thinc_optimizers_train_it_too(encoder: str) -> None:
         nlp(TEXTS[0][0])
 
 
+def test_nothing_of_a_memory_zone_is_used_after_it(trained: Language) -> None:
+    texts = [f"Aspirin{i} was given for zonefever{i} in Lyon ." for i in range(20)]
+    expected = [found(doc) for doc in trained.pipe(texts)]
+    trained.get_pipe("crf_ner").model.get_ref("tok2vec").shims[0].module.tokenizer._remembered.clear()
+    for _ in range(2):
+        with trained.memory_zone():
+            assert [found(doc) for doc in trained.pipe(texts)] == expected
+    # other strings took the place of those that are gone
+    assert len(list(trained.pipe(f"other{i} word{i}" for i in range(200)))) == 200
+    assert [found(doc) for doc in trained.pipe(texts)] == expected
+
+
 def test_rehearsal_keeps_what_was_known(trained: Language) -> None:
     def forget(rehearse: bool) -> float:
         nlp = pickle.loads(pickle.dumps(trained))

@@ -67,7 +67,7 @@ def test_micro_batches_hold_every_piece_once_within_the_budget(encoder: str) -> 
     tokenizer = load_tokenizer(encoder)
     nlp = spacy.blank("en")
     docs = [nlp(" ".join(["fever", "in", "Lyon"] * n)) for n in (1, 40, 0, 7, 100)]
-    batch = batch_pieces(tokenizer, docs, window=20, stride=12, budget=50)
+    batch = batch_pieces(tokenizer, tokenizer(docs), window=20, stride=12, budget=50)
     pieces_of: Dict[int, List[int]] = defaultdict(list)
     shares_of: Dict[int, float] = defaultdict(float)
     for ids, n_real, tokens, places, owners, shares in batch.micro_batches:

@@ -7,6 +7,7 @@ import pytest
 import spacy
 import torch
 from spacy.language import Language
+from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import fix_random_seed
 
@@ -160,3 +161,15 @@ def test_a_listener_can_be_given_its_own_copy(encoder: str, tmp_path: Path) -> N
     again = spacy.load(tmp_path, exclude=["transformer_cnn", "tagger"])
     for text, old in zip(TEXTS, before):
         assert [s[:3] for s in found(again(text[0]))] == [s[:3] for s in old]
+
+
+def test_the_tensor_can_be_dropped_after_the_last_listener(encoder: str) -> None:
+    nlp = make_shared(encoder, "crf_ner")
+    nlp.initialize(lambda: make_examples(nlp))
+    plain = [doc.copy() for doc in nlp.pipe(text for text, _ in TEXTS)]
+    nlp.add_pipe("doc_cleaner", config={"attrs": {"tensor": None}, "silent": True})
+    for doc, expected in zip(nlp.pipe(text for text, _ in TEXTS), plain):
+        assert len(expected.tensor) == len(doc)
+        assert doc.tensor is None
+        assert found(Doc(nlp.vocab).from_bytes(doc.to_bytes())) == found(expected)
+        assert found(doc) == found(expected)

@@ -72,12 +72,12 @@ def test_padded_wordpieces_are_what_the_encoder_computes(encoder: str) -> None:
     batches = list(batcher(items))
     assert sum(map(len, batches)) == 60
     for batch in batches:
-        plan = batch_pieces(tokenizer, batch, 40, 30, None)
+        plan = batch_pieces(tokenizer, tokenizer(batch), 40, 30, None)
         computed = sum(part.ids.size for part in plan.micro_batches)
         assert len(batch) == 1 or computed <= 300
     plain = list(batch_by_tokens(300, unit="wordpieces", encoder=encoder, window=40, stride=30)(items))
     for batch in plain:
-        real = sum(part.n_real.sum() for part in batch_pieces(tokenizer, batch, 40, 30, None).micro_batches)
+        real = sum(part.n_real.sum() for part in batch_pieces(tokenizer, tokenizer(batch), 40, 30, None).micro_batches)
         assert len(batch) == 1 or real <= 300
 
 

@@ -1,0 +1,47 @@
+"""How many wordpieces go through the encoder at once, so that memory suffices."""
+
+from typing import Callable
+
+import torch
+
+# On a CPU more is no faster, and the activations of these stay near its caches.
+CPU_BUDGET = 2048
+# On a GPU more than this is no faster.
+LARGEST_BUDGET = 65_536
+# Share of a GPU's free memory that one micro-batch may take; the rest is for token vectors, the CNN and the CRF.
+SHARE = 0.5
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def find_budget(device: torch.device, trial: Callable[[int], None]) -> int:
+    """Wordpieces that fit into the memory of a GPU at once.
+
+    trial (Callable[[int], None]): Runs a micro-batch of so many pieces, with its way back where there is one.
+    RETURNS (int): A power of two; see `largest_budget`.
+    """
+    trial(CPU_BUDGET)  # what is allocated once only
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    trial(CPU_BUDGET)
+    taken = torch.cuda.max_memory_allocated(device) - before
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return largest_budget(taken / CPU_BUDGET, free)
+
+
+def largest_budget(bytes_a_piece: float, free: float) -> int:
+    """The power of two, up to LARGEST_BUDGET, whose pieces take at most SHARE of so many free bytes."""
+    budget = LARGEST_BUDGET
+    while budget > 1 and budget * bytes_a_piece > SHARE * free:
+        budget //= 2
+    return budget
+
+
+def out_of_memory(n_pieces: int) -> RuntimeError:
+    return RuntimeError(
+        f"The GPU's memory is too small even for {n_pieces} wordpieces at once. Use a smaller window or a smaller "
+        "encoder, freeze its lower layers (frozen_layers), or free the memory that other processes hold."
+    )

@@ -1,0 +1,348 @@
+"""The embedding as a torch module: encoder, pooling and CNN, a few windows at a time."""
+
+import contextlib
+from typing import Any, Dict, Iterator, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from spacy.util import logger
+from torch import Tensor, nn
+
+from .cache import Cache, VectorCache
+from .cnn import TextCNN
+from .memory import CPU_BUDGET, device_name, find_budget, out_of_memory
+from .pieces import DocPieces, MicroBatch, PieceBatch, PieceTokenizer
+from .precision import LossScale, Precision, computed_in
+
+# Between the seeds of two micro-batches; halves of one have those between them.
+SEED_STEP = 1 << 16
+
+Frozen = Optional[Union[int, Literal["all"]]]
+
+
+class TransformerCNNModule(nn.Module):
+    """Encoder over windows of wordpieces, token vectors pooled from their pieces, CNN over the tokens.
+
+    encoder: A Hugging Face encoder.
+    tokenizer (PieceTokenizer): Its tokenizer; kept here so that the two travel together.
+    width (int): Width of the token vectors that come out.
+    cnn (Dict[str, Any]): Settings of TextCNN but for its widths.
+    layers (Sequence[int]): Layers of the encoder that make a vector, 0 for what goes into the first; several are mixed.
+    """
+
+    def __init__(
+        self, encoder: Any, tokenizer: PieceTokenizer, width: int, cnn: Dict[str, Any], layers: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.layers = list(layers)
+        hidden = encoder.config.hidden_size
+        self.mix = LayerMix(len(layers)) if len(layers) > 1 else None
+        self.no_pieces = nn.Parameter(torch.zeros(hidden))
+        self.cnn = TextCNN(hidden, width, **cnn)
+        # what was found while running, which is stored with the weights: budgets by device, the loss scale
+        self.found: Dict[str, Any] = {}
+        self.loss_scale: Optional[LossScale] = None
+        self._frozen: Frozen = None
+        self._cache: Optional[VectorCache] = None
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
+
+    @property
+    def device(self) -> torch.device:
+        return self.no_pieces.device
+
+    # How it runs
+
+    def freeze(self, frozen: Frozen) -> None:
+        """Let training change only what is not frozen.
+
+        frozen: None: nothing is. 0: the encoder's embeddings are; n: these and its n lowest layers; "all": all of it.
+        RAISES (ValueError): The encoder has no such layers.
+        """
+        if frozen == self._frozen:
+            return
+        self.encoder.requires_grad_(frozen != "all")
+        if isinstance(frozen, int):
+            blocks = _blocks(self.encoder)
+            if not 0 <= frozen <= len(blocks):
+                raise ValueError(
+                    f"frozen_layers = {frozen}: {self.encoder.config.model_type} has {len(blocks)} layers that can be "
+                    'frozen by themselves. "all" freezes the whole encoder.'
+                )
+            for part in (getattr(self.encoder, "embeddings", self.encoder.get_input_embeddings()), *blocks[:frozen]):
+                part.requires_grad_(False)
+        self._frozen = frozen
+
+    def keep_vectors(self, place: Cache) -> None:
+        """Keep what a frozen encoder gives; "none" forgets it."""
+        if place == "none":
+            self._cache = None
+        elif self._cache is None:
+            self._cache = VectorCache(place, self.device)
+
+    def scale_loss(self, precision: Precision) -> None:
+        """Have gradients scaled where the precision asks for it."""
+        if precision == "fp16" and self.loss_scale is None:
+            self.loss_scale = LossScale(self.found)
+        elif precision != "fp16":
+            self.loss_scale = None
+
+    def known(self, documents: Sequence[DocPieces]) -> Dict[int, Tensor]:
+        """Which documents the encoder need not see again, and their pooled vectors."""
+        if self._cache is None:
+            return {}
+        kept = ((i, self._cache.get(pieces.key)) for i, pieces in enumerate(documents))
+        return {i: vectors for i, vectors in kept if vectors is not None}
+
+    def budget(self, wanted: Union[int, Literal["auto"]], window: int, precision: Precision, is_train: bool) -> int:
+        """Wordpieces, padding included, that go through the encoder at once.
+
+        wanted: So many, or "auto": what fits into the memory of a GPU, found at the first use and remembered. Where
+            memory turned out to be too small for either, less.
+        """
+        key = self._budget_key(is_train)
+        if wanted != "auto":
+            return min(wanted, self.found.get(key, wanted))
+        if self.device.type != "cuda":
+            return CPU_BUDGET
+        if key not in self.found:
+            self.found[key] = find_budget(self.device, lambda n: self._try_out(n, window, precision, is_train))
+        return self.found[key]
+
+    def _budget_key(self, is_train: bool) -> str:
+        return f"micro_batch_pieces, {'training' if is_train else 'prediction'}, {device_name(self.device)}"
+
+    def _try_out(self, n_pieces: int, window: int, precision: Precision, is_train: bool) -> None:
+        """Run a micro-batch of so many pieces, and in training its way back."""
+        longest = min(window, self.tokenizer.max_length)
+        ids = np.full((max(1, n_pieces // longest), longest), self.tokenizer.pad_id, dtype=np.int64)
+        one = np.zeros(1, dtype=np.int64)
+        batch = MicroBatch(ids, np.full(len(ids), longest), one, one, one, np.ones(1, dtype=np.float32))
+        trained = self._trained() if is_train else []
+        self.encoder.train(is_train)
+        with torch.set_grad_enabled(bool(trained)):
+            part = self._pool_windows(batch, 0, precision)
+        if trained:
+            torch.autograd.grad(part.sum(), trained, allow_unused=True)
+
+    def _trained(self) -> List[nn.Parameter]:
+        return [p for p in self.encoder.parameters() if p.requires_grad]
+
+    # What it computes
+
+    def forward(
+        self, batch: PieceBatch, known: Dict[int, Tensor], dropout: float = 0.0, precision: Precision = "fp32"
+    ) -> Tensor:
+        """Vectors of all tokens of a batch.
+
+        known (Dict[int, Tensor]): Pooled vectors of documents that have no windows in the batch; see `known`.
+        dropout (float): In training, the share of values set to 0 in the token vectors and in the CNN. At 0
+            the encoder's own dropout is off too; above, it keeps the rate of its own configuration.
+        precision (str): What encoder and CNN are computed in. Weights are float32 all the same.
+        RETURNS (Tensor): float32, (tokens, width).
+        """
+        self.encoder.train(self.training and dropout > 0 and self._frozen != "all")
+        tokens = self._pool(batch, precision)  # (tokens, layers * hidden)
+        if known or self._cache is not None:
+            self._exchange(batch, known, tokens)
+        if self.mix is not None:
+            tokens = self.mix(tokens)
+        without = torch.from_numpy(batch.no_pieces).to(self.device)
+        tokens = tokens.index_add_(0, without, self.no_pieces.expand(len(without), -1))
+        with computed_in(precision, self.device):
+            return self.cnn(tokens, batch.doc_lengths, dropout).float()
+
+    def _pool(self, batch: PieceBatch, precision: Precision) -> Tensor:
+        """Each token's vector from pieces, those from the centre of a window: float32, (tokens, layers * hidden)."""
+        n_tokens = sum(batch.doc_lengths)
+        parameters = self._trained() if torch.is_grad_enabled() else []
+        if parameters and batch.micro_batches:
+            return _Pool.apply(self, batch.micro_batches, n_tokens, precision, *parameters)
+        with torch.no_grad():
+            tokens = self.empty_tokens(n_tokens)
+            for micro_batch in batch.micro_batches:
+                for run in self.run(micro_batch, None, precision):
+                    tokens.index_add_(0, run.tokens, run.part)
+            return tokens
+
+    def empty_tokens(self, n_tokens: int) -> Tensor:
+        return self.no_pieces.new_zeros(n_tokens, len(self.layers) * len(self.no_pieces), requires_grad=False)
+
+    def _exchange(self, batch: PieceBatch, known: Dict[int, Tensor], tokens: Tensor) -> None:
+        """Fill in the vectors that are known, and keep the others."""
+        at = 0
+        for i, (pieces, length) in enumerate(zip(batch.documents, batch.doc_lengths)):
+            if i in known:
+                tokens[at : at + length] = known[i]
+            elif self._cache is not None:
+                self._cache.put(pieces.key, tokens[at : at + length])
+            at += length
+
+    def run(self, micro_batch: MicroBatch, seed: Optional[int], precision: Precision) -> Iterator["_Run"]:
+        """Embed a micro-batch, in halves and quarters where the GPU's memory does not suffice."""
+        left = [(micro_batch, seed)]
+        while left:
+            part, seed = left.pop()
+            if len(part.ids) == 1 or part.ids.size <= self.found.get(self._budget_key(self.training), part.ids.size):
+                vectors = self.attempt(part, seed, precision)
+                if vectors is not None:
+                    yield _Run(part, seed, vectors, torch.from_numpy(part.tokens).to(self.device))
+                    continue
+                self.note_lack(part)
+            halves = part.halves()
+            left += [(halves[1], None if seed is None else seed + 1), (halves[0], seed)]
+
+    def attempt(self, micro_batch: MicroBatch, seed: Optional[int], precision: Precision) -> Optional[Tensor]:
+        """`_pool_windows`, or None where the memory does not suffice."""
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return self._pool_windows(micro_batch, seed, precision)
+        return None
+
+    def note_lack(self, micro_batch: MicroBatch) -> None:
+        """Remember that so much does not fit into memory. RAISES (RuntimeError): It is a single window."""
+        if len(micro_batch.ids) == 1:
+            raise out_of_memory(micro_batch.ids.size)
+        key = self._budget_key(self.training)
+        self.found[key] = min(self.found.get(key, micro_batch.ids.size), micro_batch.ids.size // 2)
+        logger.warning(
+            "%s: out of memory with %d wordpieces at once; %d from now on.",
+            device_name(self.device), micro_batch.ids.size, self.found[key],
+        )  # fmt: skip
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _pool_windows(self, micro_batch: MicroBatch, seed: Optional[int], precision: Precision) -> Tensor:
+        """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, layers * hidden)."""
+        ids, n_real, _, places, owners, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
+        mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
+        with seeded(seed, self.device), computed_in(precision, self.device):
+            hidden = self._encode(ids, mask)  # (windows, longest, layers * hidden)
+        pieces = hidden.flatten(0, 1)[places].float() * shares[:, None]
+        return pieces.new_zeros(len(micro_batch.tokens), pieces.shape[1]).index_add(0, owners, pieces)
+
+    def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The wanted layers side by side."""
+        if self.mix is None and self.layers[0] == self.encoder.config.num_hidden_layers:
+            return self.encoder(input_ids=ids, attention_mask=mask)[0]
+        states = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        return torch.cat([states[layer] for layer in self.layers], -1)
+
+
+class LayerMix(nn.Module):
+    """A weighted mean of layers, with learned weights and a learned scale (ELMo; Peters et al. 2018)."""
+
+    def __init__(self, n_layers: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(n_layers))
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, layers: Tensor) -> Tensor:
+        """layers (Tensor): Side by side, (tokens, layers * hidden). RETURNS (Tensor): (tokens, hidden)."""
+        shares = self.weights.softmax(0) * self.scale
+        return torch.einsum("tlh,l->th", layers.unflatten(1, (len(shares), -1)), shares)
+
+
+class _Run(NamedTuple):
+    """A micro-batch that was embedded: with which seed, and what it adds to which tokens."""
+
+    micro_batch: MicroBatch
+    seed: Optional[int]
+    part: Tensor
+    tokens: Tensor
+
+
+class _Pool(torch.autograd.Function):
+    """`TransformerCNNModule._pool` in training, holding the activations of one micro-batch at a time.
+
+    Those of the first micro-batch, which is the largest, are kept; all others are worked out again on the way back,
+    with the same dropout, as gradient checkpointing does. Unlike there nothing of a micro-batch outlives it, be it
+    ever so small: what is left between large blocks splits the heap, which then grows with the length of the text.
+    Gradients are added up only where all of them could be computed, so that running out of memory leaves no trace in
+    them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        module: TransformerCNNModule,
+        micro_batches: Sequence[MicroBatch],
+        n_tokens: int,
+        precision: Precision,
+        *parameters: nn.Parameter,
+    ) -> Tensor:
+        seeds: List[Optional[int]] = [None] * len(micro_batches)
+        if module.encoder.training:
+            # one draw, so that what is drawn next does not depend on how many there are
+            first = int(torch.randint(2**62, (), device="cpu"))
+            seeds = [first + i * SEED_STEP for i in range(len(micro_batches))]
+        tokens = module.empty_tokens(n_tokens)
+        again = list(zip(micro_batches, seeds))[1:]
+        done: List[Tuple[MicroBatch, Optional[int]]] = []
+        with torch.enable_grad():
+            kept = module.attempt(micro_batches[0], seeds[0], precision)
+        if kept is None:
+            again.insert(0, (micro_batches[0], seeds[0]))
+        else:
+            tokens.index_add_(0, torch.from_numpy(micro_batches[0].tokens).to(tokens.device), kept.detach())
+            done.append((micro_batches[0], seeds[0]))
+        for micro_batch, seed in again:
+            for run in module.run(micro_batch, seed, precision):
+                tokens.index_add_(0, run.tokens, run.part)
+                done.append((run.micro_batch, run.seed))
+        ctx.module, ctx.precision, ctx.kept, ctx.done, ctx.parameters = module, precision, kept, done, parameters
+        return tokens
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Any) -> Any:
+        (d_tokens,) = d_outputs
+        total: List[Optional[Tensor]] = [None] * len(ctx.parameters)
+        for micro_batch, seed in ctx.done:
+            kept, ctx.kept = ctx.kept, None
+            d_part = d_tokens[torch.from_numpy(micro_batch.tokens).to(d_tokens.device)]
+            gradients = _way_back(ctx, kept, micro_batch, seed, d_part)
+            if gradients is None:
+                ctx.module.note_lack(micro_batch)
+                kept = None
+                gradients = _way_back(ctx, kept, micro_batch, seed, d_part)
+            if gradients is None:
+                raise out_of_memory(micro_batch.ids.size)
+            for i, gradient in enumerate(gradients):
+                if gradient is not None:
+                    total[i] = gradient if total[i] is None else total[i].add_(gradient)  # type: ignore[union-attr]
+        return (None, None, None, None, *total)
+
+
+def _way_back(
+    ctx: Any, kept: Optional[Tensor], micro_batch: MicroBatch, seed: Optional[int], d_part: Tensor
+) -> Optional[Sequence[Optional[Tensor]]]:
+    """Gradients of the parameters through one micro-batch, or None where the memory does not suffice."""
+    with contextlib.suppress(torch.OutOfMemoryError):
+        if kept is None:
+            with torch.enable_grad():
+                kept = ctx.module._pool_windows(micro_batch, seed, ctx.precision)
+        return torch.autograd.grad(kept, ctx.parameters, d_part, allow_unused=True)
+    return None
+
+
+@contextlib.contextmanager
+def seeded(seed: Optional[int], device: torch.device) -> Iterator[None]:
+    """Random numbers from a seed, without a trace in those that come after. None: as they come."""
+    if seed is None:
+        yield
+        return
+    gpus = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            torch.cuda.default_generators[gpu].manual_seed(seed)
+        yield
+
+
+def _blocks(encoder: Any) -> Sequence[nn.Module]:
+    """The layers of an encoder, the lowest first; empty where they are not modules of their own (ALBERT)."""
+    depth = encoder.config.num_hidden_layers
+    lists = (list(part) for part in encoder.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
+    return next(lists, [])
