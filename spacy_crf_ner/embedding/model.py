@@ -137,7 +137,8 @@ def TransformerCNN(
 def build_module(cfg: Dict[str, Any]) -> TransformerCNNModule:
     """Make the module from its description, as it is stored: no file and no network needed."""
     encoder, tokenizer = rebuild(cfg["encoder"])
-    return TransformerCNNModule(encoder, tokenizer, cfg["width"], cfg["cnn"], cfg["layers"])
+    layers = cfg.get("layers", [encoder.config.num_hidden_layers])  # the first pipelines had no choice
+    return TransformerCNNModule(encoder, tokenizer, cfg["width"], cfg["cnn"], layers)
 
 
 def init(model: Embedding, X: Optional[List[Doc]] = None, Y: Optional[List[Floats2d]] = None) -> None:

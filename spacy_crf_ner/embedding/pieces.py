@@ -190,6 +190,11 @@ class PieceTokenizer:
             self._remember(key, pieces)
         return [found[key] for key in keys]  # type: ignore[misc]
 
+    def forget(self) -> None:
+        """Forget what is remembered."""
+        self._remembered.clear()
+        self._n_remembered = 0
+
     def _recall(self, key: Content) -> Optional[DocPieces]:
         if key in self._remembered:
             self._remembered.move_to_end(key)

@@ -1,0 +1,172 @@
+"""A whole pipeline beside the encoder in it, run bare over the same wordpieces.
+
+    python benchmarks/throughput.py MODEL TEXTS [--words 20000] [--rounds 5] [--precisions fp32 bf16 int8]
+
+MODEL is a trained pipeline with crf_ner in it; TEXTS a .spacy file, or a file with a text a line. "Bare" is the
+Hugging Face encoder alone (the int8 engine alone for int8), over the windows that the pipeline makes, sorted, packed
+and padded the same way, from arrays that are ready. Everything is measured in turns in one process; each figure is a
+median over rounds. Prints one JSON line:
+
+    prediction   words (spaCy tokens) a second from text to doc.ents by nlp.pipe, of the bare encoder's forward pass
+                 over the same, and the ratio of the two
+    training     words a second of nlp.update with spacy_crf_ner.AdamW.v1, of the bare encoder's forward + backward +
+                 torch's fused AdamW over the same batches, and their ratio
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import spacy
+import torch
+from spacy.language import Language
+from spacy.training import Example
+from timing import device, in_turns, machine, read_texts
+
+from spacy_crf_ner.embedding.module import TransformerCNNModule
+from spacy_crf_ner.embedding.pieces import MicroBatch, batch_pieces
+from spacy_crf_ner.embedding.precision import computed_in
+from spacy_crf_ner.training.batching import batch_by_tokens
+from spacy_crf_ner.training.optimizer import make_adamw
+
+TRAINABLE = ("fp32", "bf16")
+
+
+def load(path: Path, precision: str) -> Language:
+    return spacy.load(path, config={"components.crf_ner.model.tok2vec.precision": precision})
+
+
+def embedding(nlp: Language) -> Any:
+    return nlp.get_pipe("crf_ner").model.get_ref("tok2vec")  # type: ignore[attr-defined]
+
+
+def plan(nlp: Language, docs: List[Any], is_train: bool) -> List[MicroBatch]:
+    """The micro-batches that the pipeline makes of a batch."""
+    model = embedding(nlp)
+    module: TransformerCNNModule = model.shims[0].module
+    running = model.attrs["running"]
+    budget = module.budget(running.micro_batch_pieces, model.attrs["window"], running.precision, is_train)
+    sizes = model.attrs["window"], model.attrs["stride"]
+    return batch_pieces(module.tokenizer, module.tokenizer(docs), *sizes, budget, model.attrs["pooling"]).micro_batches
+
+
+def bare_prediction(nlp: Language, batches: List[List[MicroBatch]]) -> Callable[[], None]:
+    model = embedding(nlp)
+    module, precision = model.shims[0].module, model.attrs["running"].precision
+    module.eval()
+
+    def run() -> None:
+        for batch in batches:
+            # one context a batch: in it autocast turns the weights into bfloat16 once
+            with torch.inference_mode(), computed_in(precision, device()):
+                for micro_batch in batch:
+                    ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
+                    mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
+                    module.encoder(input_ids=ids, attention_mask=mask)
+
+    return run
+
+
+def prediction(path: Path, texts: List[str], precisions: List[str], rounds: int) -> Dict[str, Any]:
+    pipelines = {precision: load(path, precision) for precision in precisions}
+    tasks: Dict[str, Callable[[], Any]] = {}
+    n_words = 0
+    for precision, nlp in pipelines.items():
+        docs = [nlp.make_doc(text) for text in texts]
+        n_words = sum(map(len, docs))
+        groups = [docs[i : i + nlp.batch_size] for i in range(0, len(docs), nlp.batch_size)]
+        module = embedding(nlp).shims[0].module
+        tasks[f"{precision} bare"] = bare_prediction(nlp, [plan(nlp, group, False) for group in groups])
+
+        def pipe(nlp: Language = nlp, module: Any = module) -> None:
+            module.tokenizer.forget()
+            for doc in nlp.pipe(texts):
+                doc.ents  # noqa: B018
+
+        tasks[f"{precision} pipe"] = pipe
+    return ratios(tasks, "pipe", precisions, n_words, rounds)
+
+
+def training(path: Path, texts: List[str], precisions: List[str], rounds: int) -> Dict[str, Any]:
+    tasks: Dict[str, Callable[[], Any]] = {}
+    n_words = 0
+    precisions = [p for p in precisions if p in TRAINABLE]
+    for precision in precisions:
+        nlp = load(path, precision)
+        examples = [Example(nlp.make_doc(doc.text), doc.copy()) for doc in nlp.pipe(texts)]
+        n_words = sum(len(eg.reference) for eg in examples)
+        model = embedding(nlp)
+        settings = {"encoder": model.attrs["encoder"], "shuffle": False}
+        batches = list(batch_by_tokens(512, unit="padded_wordpieces", **settings)(examples))
+        plans = [plan(nlp, [eg.reference for eg in batch], True) for batch in batches]
+        optimizer = make_adamw(1e-6)
+
+        def update(nlp: Language = nlp, batches: Any = batches, optimizer: Any = optimizer) -> None:
+            for batch in batches:
+                nlp.update(batch, sgd=False, drop=0.2)
+                for _, pipe in nlp.pipeline:
+                    pipe.finish_update(optimizer)  # type: ignore[attr-defined]
+                optimizer.step_schedules()
+
+        tasks[f"{precision} update"] = update
+        tasks[f"{precision} bare"] = bare_training(load(path, precision), plans, precision)
+    return ratios(tasks, "update", precisions, n_words, rounds)
+
+
+def bare_training(nlp: Language, batches: List[List[MicroBatch]], precision: str) -> Callable[[], None]:
+    encoder = embedding(nlp).shims[0].module.encoder
+    encoder.train()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-6, fused=True)
+
+    def run() -> None:
+        for batch in batches:
+            for micro_batch in batch:
+                ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
+                mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
+                with computed_in(precision, device()):  # type: ignore[arg-type]
+                    hidden = encoder(input_ids=ids, attention_mask=mask)[0]
+                hidden.float().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def ratios(
+    tasks: Dict[str, Callable[[], Any]], ours: str, precisions: List[str], n_words: int, rounds: int
+) -> Dict[str, Any]:
+    seconds = in_turns(tasks, rounds)
+    result: Dict[str, Any] = {"words": n_words}
+    for precision in precisions:
+        mine, bare = seconds[f"{precision} {ours}"], seconds[f"{precision} bare"]
+        result[precision] = {
+            "words_a_second": round(n_words / mine),
+            "bare": round(n_words / bare),
+            "ratio": round(bare / mine, 3),
+            "times_fp32": round(seconds[f"{precisions[0]} {ours}"] / mine, 2),
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("texts", type=Path)
+    parser.add_argument("--words", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--no-training", action="store_true")
+    options = parser.parse_args()
+    if torch.cuda.is_available():
+        spacy.require_gpu()
+    texts = read_texts(options.texts, options.words)
+    result = {"benchmark": "throughput", "machine": machine(), "texts": len(texts), "rounds": options.rounds}
+    result["prediction"] = prediction(options.model, texts, options.precisions, options.rounds)
+    if not options.no_training:
+        result["training"] = training(options.model, texts, options.precisions, options.rounds)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
