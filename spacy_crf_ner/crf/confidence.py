@@ -179,17 +179,32 @@ def decode(
     """
     with torch.no_grad():
         emissions = restrict(emissions, possible)
-        marginals = SpanMarginals(crf, emissions, lengths, temperature=temperature)
         if threshold is None:
             paths = crf.best_paths(emissions, lengths).cpu().numpy()
-            spans = torch.from_numpy(tagging.paths_to_spans(paths)).to(emissions.device)
+            spans = torch.from_numpy(tagging.paths_to_spans(paths))
+            scores = _probabilities(crf, emissions, lengths, spans, temperature)
         else:
+            marginals = SpanMarginals(crf, emissions, lengths, temperature=temperature)
             spans = marginals.above(threshold)
-        scores = marginals.probabilities(spans)
+            scores = marginals.probabilities(spans)
     decoded: List[List[ScoredSpan]] = [[] for _ in range(len(emissions))]
     for (row, start, end, label), score in zip(spans.tolist(), scores.tolist()):
         decoded[row].append(ScoredSpan(TagSpan(start, end, label), score))
     return decoded if threshold is None else [without_overlaps(found) for found in decoded]
+
+
+def _probabilities(
+    crf: _ChainMaths, emissions: Tensor, lengths: Tensor, spans: Tensor, temperature: float
+) -> Tensor:
+    """Probabilities of spans, worked out for those documents alone that have some; spans on the CPU."""
+    if not len(spans):
+        return emissions.new_zeros(0)
+    n_chains = len(crf.scores().transitions)
+    documents, place = (spans[:, 0] // n_chains).unique(return_inverse=True)
+    rows = (documents[:, None] * n_chains + torch.arange(n_chains)).flatten()
+    moved = torch.cat([(place * n_chains + spans[:, 0] % n_chains)[:, None], spans[:, 1:]], 1)
+    marginals = SpanMarginals(crf, emissions[rows.to(emissions.device)], lengths[rows], temperature=temperature)
+    return marginals.probabilities(moved.to(emissions.device))
 
 
 def pad(rows: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
+from spacy.attrs import IS_SPACE
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
@@ -35,7 +36,7 @@ def is_annotated(doc: Doc, target: str) -> bool:
 
 def space_mask(doc: Doc) -> np.ndarray:
     """Which tokens are white space only, bool, (tokens,)."""
-    return np.fromiter((token.is_space for token in doc), dtype=bool, count=len(doc))
+    return doc.to_array([IS_SPACE]).reshape(-1).astype(bool)
 
 
 def gold_tags(

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Seque
 
 import numpy as np
 import torch
+from spacy.attrs import ENT_IOB, ENT_TYPE
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span, SpanGroup
@@ -594,15 +595,18 @@ def _merge(chains: List[List[ScoredSpan]]) -> List[ScoredSpan]:
 
 def _blocked(doc: Doc) -> np.ndarray:
     """Tokens that may be in no entity (`Doc.set_ents(blocked=...)`), bool, (tokens,)."""
-    array = doc.to_array(["ENT_IOB", "ENT_TYPE"]).reshape(len(doc), 2)
+    array = doc.to_array([ENT_IOB, ENT_TYPE]).reshape(len(doc), 2)
     return (array[:, 0] == 3) & (array[:, 1] == 0)
 
 
 def _set_ents(doc: Doc, spans: List[Span]) -> None:
     """Add entities to those that are set; what no pipe has said anything of becomes O."""
+    if not doc.to_array([ENT_IOB]).any():
+        doc.set_ents(spans, default="outside")
+        return
     present = {(e.start, e.end, e.label) for e in doc.ents}
     fresh = [s for s in spans if (s.start, s.end, s.label) not in present]
-    missing = doc.to_array(["ENT_IOB"]).reshape(-1) == 0
+    missing = doc.to_array([ENT_IOB]).reshape(-1) == 0
     for span in fresh:
         missing[span.start : span.end] = False
     outside = [doc[i : i + 1] for i in np.flatnonzero(missing).tolist()]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Collection, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from spacy.attrs import ORTH, SPACY
+from spacy.attrs import LENGTH, ORTH, SPACY
 from spacy.tokens import Doc
 
 from ..context import get_context
@@ -118,8 +118,9 @@ def align(offsets: np.ndarray, doc: Doc) -> Tuple[np.ndarray, np.ndarray]:
     RETURNS: `token_pieces` and `token_counts`, see DocPieces.
     """
     n_tokens = len(doc)
-    starts = np.fromiter((t.idx for t in doc), dtype=np.int64, count=n_tokens)
-    ends = starts + np.fromiter((len(t) for t in doc), dtype=np.int64, count=n_tokens)
+    lengths, spaces = doc.to_array([LENGTH, SPACY]).astype(np.int64).reshape(-1, 2).T
+    starts = np.cumsum(lengths + spaces) - lengths - spaces
+    ends = starts + lengths
     # a piece [a, b) meets the tokens that end after a and start before b
     first = np.searchsorted(ends, offsets[:, 0], side="right")
     last = np.searchsorted(starts, offsets[:, 1], side="left")

@@ -130,6 +130,7 @@ class AdamW(Optimizer):
         self._tensors: Dict[Key, torch.nn.Parameter] = {}
         self._pending: Dict[Key, Tensor] = {}
         self._names: Dict[Key, str] = {}
+        self._named: Dict[int, int] = {}  # shims whose module has its names already
         self._shims: Dict[int, weakref.ref] = {}
         self._in_loop = False
 
@@ -146,7 +147,8 @@ class AdamW(Optimizer):
                     self._names.setdefault((node.id, name), f"{pipe_name}/{node.name}.{i}.{name}")
                 for shim in node.shims:
                     module = getattr(shim, "_model", None)
-                    if isinstance(module, torch.nn.Module):
+                    if isinstance(module, torch.nn.Module) and self._named.get(shim.id) != id(module):
+                        self._named[shim.id] = id(module)
                         for name, _ in module.named_parameters():
                             self._names.setdefault((shim.id, name), f"{pipe_name}/{name}")
 
@@ -244,8 +246,9 @@ class AdamW(Optimizer):
         if not torch.isfinite(norm):
             logger.warning("Step %d has a gradient that is not finite: it is passed over.", self.step)
         else:
-            if self.grad_clip:
-                torch.nn.utils.clip_grads_with_norm_(stepped, self.grad_clip, norm)
+            # torch divides gradients by `grad_scale` in the same pass over them that steps
+            excess = norm / self.grad_clip if self.grad_clip else norm.new_zeros(())
+            self._torch.grad_scale = excess.float() if excess > 1 else None  # type: ignore[attr-defined]
             for i, group in enumerate(self._torch.param_groups):
                 group["lr"] = self._current[i // 2] * self._factor()
             with torch.no_grad():
