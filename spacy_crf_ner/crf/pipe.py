@@ -3,7 +3,7 @@
 import weakref
 from collections import Counter
 from itertools import islice
-from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Literal, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ from .confidence import ScoredSpan, buckets, decode, pad
 from .gold import gold_tags, is_annotated, space_mask, target_spans
 from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses
 from .model import head_module, head_shim, resize_head
+
+# Tokens whose vectors are held at once in prediction, some kilobytes for each. Many, since the windows of all are sorted
+# by length together.
+PREDICTED_TOKENS = 32_768
 
 Partial = Optional[Literal["marginal", "expected_entity_ratio"]]
 Emissions = List[Floats2d]
@@ -455,22 +459,30 @@ class CRFEntityRecognizer(TrainablePipe):
             )
         if not solid or not self.labels:
             return entities
-        emissions = self.model.predict([docs[i] for i in solid])
+        for run in _runs([len(docs[i]) for i in solid]):
+            members = solid[run]
+            for i, found in zip(members, self._decode([docs[i] for i in members])):
+                entities[i] = found
+        return entities
+
+    def _decode(self, docs: List[Doc]) -> List[List[ScoredSpan]]:
+        """`predict` for documents that have tokens, as many as go through the model together."""
+        entities: List[List[ScoredSpan]] = [[] for _ in docs]
+        emissions = self.model.predict(docs)
         module = head_module(self.model)
-        for bucket in buckets([len(docs[i]) for i in solid]):
+        for bucket in buckets([len(doc) for doc in docs]):
             padded, lengths = pad([to_torch(emissions[b]) for b in bucket])
-            members = [docs[solid[b]] for b in bucket]
             decoded = decode(
                 module.crf,
                 module.fold(padded),
                 module.fold_lengths(lengths),
-                self._possible(members, clamp=True).to(padded.device),
+                self._possible([docs[b] for b in bucket], clamp=True).to(padded.device),
                 self.threshold,
                 self.temperature,
             )
             for n, b in enumerate(bucket):
                 chains = decoded[n * module.n_chains : (n + 1) * module.n_chains]
-                entities[solid[b]] = _merge(chains) if module.overlap else chains[0]
+                entities[b] = _merge(chains) if module.overlap else chains[0]
         return entities
 
     def _possible(self, docs: Sequence[Doc], clamp: bool) -> Tensor:
@@ -583,6 +595,17 @@ def _check_settings(name: str, cfg: Dict[str, Any]) -> None:
     for key in ("entity_ratio_margin", "entity_ratio_weight"):
         if cfg[key] < 0:
             raise wrong(key, "it must not be negative.")
+
+
+def _runs(lengths: Sequence[int]) -> Iterator[slice]:
+    """Cut documents into runs of at most PREDICTED_TOKENS tokens; a longer document is a run by itself."""
+    start = tokens = 0
+    for i, length in enumerate(lengths):
+        if i > start and tokens + length > PREDICTED_TOKENS:
+            yield slice(start, i)
+            start, tokens = i, 0
+        tokens += length
+    yield slice(start, len(lengths))
 
 
 def _merge(chains: List[List[ScoredSpan]]) -> List[ScoredSpan]:

@@ -12,7 +12,7 @@ from .cache import Cache, VectorCache
 from .cnn import TextCNN
 from .memory import CPU_BUDGET, device_name, find_budget, out_of_memory
 from .pieces import DocPieces, MicroBatch, PieceBatch, PieceTokenizer
-from .precision import LossScale, Precision, computed_in
+from .precision import Converted, LossScale, Precision, computed_in
 
 # Between the seeds of two micro-batches; halves of one have those between them.
 SEED_STEP = 1 << 16
@@ -46,9 +46,10 @@ class TransformerCNNModule(nn.Module):
         self.loss_scale: Optional[LossScale] = None
         self._frozen: Frozen = None
         self._cache: Optional[VectorCache] = None
+        self._converted = Converted()
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**self.__dict__, "_cache": None}
+        return {**self.__dict__, "_cache": None, "_converted": Converted()}
 
     @property
     def device(self) -> torch.device:
@@ -145,6 +146,8 @@ class TransformerCNNModule(nn.Module):
         RETURNS (Tensor): float32, (tokens, width).
         """
         self.encoder.train(self.training and dropout > 0 and self._frozen != "all")
+        if self.training:
+            self._converted.drop()
         tokens = self._pool(batch, precision)  # (tokens, layers * hidden)
         if known or self._cache is not None:
             self._exchange(batch, known, tokens)
@@ -218,16 +221,19 @@ class TransformerCNNModule(nn.Module):
         """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, layers * hidden)."""
         ids, n_real, _, places, owners, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
         mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
-        with seeded(seed, self.device), computed_in(precision, self.device):
-            hidden = self._encode(ids, mask)  # (windows, longest, layers * hidden)
+        if precision != "fp32" and not torch.is_grad_enabled() and not self.training:
+            hidden = self._encode(self._converted.get(self.encoder, precision), ids, mask)
+        else:
+            with seeded(seed, self.device), computed_in(precision, self.device):
+                hidden = self._encode(self.encoder, ids, mask)  # (windows, longest, layers * hidden)
         pieces = hidden.flatten(0, 1)[places].float() * shares[:, None]
         return pieces.new_zeros(len(micro_batch.tokens), pieces.shape[1]).index_add(0, owners, pieces)
 
-    def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _encode(self, encoder: Any, ids: Tensor, mask: Tensor) -> Tensor:
         """The wanted layers side by side."""
-        if self.mix is None and self.layers[0] == self.encoder.config.num_hidden_layers:
-            return self.encoder(input_ids=ids, attention_mask=mask)[0]
-        states = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        if self.mix is None and self.layers[0] == encoder.config.num_hidden_layers:
+            return encoder(input_ids=ids, attention_mask=mask)[0]
+        states = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         return torch.cat([states[layer] for layer in self.layers], -1)
 
 

@@ -1,6 +1,7 @@
 """What the encoder and the CNN are computed in: float32, bfloat16, or float16 with a loss scale."""
 
 import contextlib
+import copy
 from functools import cache
 from typing import Any, ContextManager, Dict, Iterable, Literal
 
@@ -44,6 +45,30 @@ def cpu_has_bf16() -> bool:
             return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
         return bool(found.get("bf16", True))
     return bool(torch.cpu._is_avx512_bf16_supported()) if hasattr(torch.cpu, "_is_avx512_bf16_supported") else True
+
+
+class Converted:
+    """An encoder with its weights in half precision, for prediction: they are converted once and not in each call.
+
+    Converted anew when the encoder's own weights were changed.
+    """
+
+    def __init__(self) -> None:
+        self._encoder: Any = None
+        self._made_of: Any = None
+
+    def get(self, encoder: torch.nn.Module, precision: Precision) -> Any:
+        # torch counts the changes of a tensor; what replaces a tensor's memory stands elsewhere
+        parameters = list(encoder.parameters())
+        state = (precision, [(p.data_ptr(), p._version) for p in parameters])
+        if state != self._made_of:
+            warn_of(precision, parameters[0].device.type, parameters[0].device.index)
+            self._encoder = copy.deepcopy(encoder).to(DTYPES[precision]).eval().requires_grad_(False)
+            self._made_of = state
+        return self._encoder
+
+    def drop(self) -> None:
+        self._encoder = self._made_of = None
 
 
 class LossScale:

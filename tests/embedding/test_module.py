@@ -67,7 +67,7 @@ class Scarce:
         differentiate = torch.autograd.grad
         largest = 0
 
-        def limited(module: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        def limited(module: Any, encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             nonlocal largest
             largest = ids.numel()
             if ids.numel() > forward:
@@ -75,7 +75,7 @@ class Scarce:
                     torch.rand(7)  # what went on before it failed used up random numbers
                 self.failures["forward"] += 1
                 raise torch.OutOfMemoryError("out of memory")
-            return encode(module, ids, mask)
+            return encode(module, encoder, ids, mask)
 
         def limited_back(*arguments: Any, **settings: Any) -> Any:
             if largest > backward and not self.failures["backward"]:
