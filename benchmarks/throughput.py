@@ -3,9 +3,9 @@
     python benchmarks/throughput.py MODEL TEXTS [--words 20000] [--rounds 5] [--precisions fp32 bf16 int8]
 
 MODEL is a trained pipeline with crf_ner in it; TEXTS a .spacy file, or a file with a text a line. "Bare" is the
-Hugging Face encoder alone (the int8 engine alone for int8), over the windows that the pipeline makes, sorted, packed
-and padded the same way, from arrays that are ready. Everything is measured in turns in one process; each figure is a
-median over rounds. Prints one JSON line:
+encoder alone as it runs at that precision (in prediction with its weights converted once), over the windows that the
+pipeline makes, sorted, packed and padded the same way, from arrays that are ready. Everything is measured in turns in
+one process; each figure is a median over rounds. Prints one JSON line:
 
     prediction   words (spaCy tokens) a second from text to doc.ents by nlp.pipe, of the bare encoder's forward pass
                  over the same, and the ratio of the two
@@ -24,6 +24,7 @@ from spacy.language import Language
 from spacy.training import Example
 from timing import device, in_turns, machine, read_texts
 
+from spacy_crf_ner.embedding.dropout import Dropout
 from spacy_crf_ner.embedding.module import TransformerCNNModule
 from spacy_crf_ner.embedding.pieces import MicroBatch, batch_pieces
 from spacy_crf_ner.embedding.precision import computed_in
@@ -34,7 +35,8 @@ TRAINABLE = ("fp32", "bf16")
 
 
 def load(path: Path, precision: str) -> Language:
-    return spacy.load(path, config={"components.crf_ner.model.tok2vec.precision": precision})
+    settings = {"nlp.batch_size": 1000, "components.crf_ner.model.tok2vec.precision": precision}
+    return spacy.load(path, config=settings)
 
 
 def embedding(nlp: Language) -> Any:
@@ -57,13 +59,12 @@ def bare_prediction(nlp: Language, batches: List[List[MicroBatch]]) -> Callable[
     module.eval()
 
     def run() -> None:
-        for batch in batches:
-            # one context a batch: in it autocast turns the weights into bfloat16 once
-            with torch.inference_mode(), computed_in(precision, device()):
-                for micro_batch in batch:
-                    ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
-                    mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
-                    module.encoder(input_ids=ids, attention_mask=mask)
+        encoder = module.predictor(precision)
+        with torch.inference_mode():
+            for micro_batch in (m for batch in batches for m in batch):
+                ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
+                mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
+                encoder(input_ids=ids, attention_mask=mask)
 
     return run
 
@@ -116,6 +117,10 @@ def training(path: Path, texts: List[str], precisions: List[str], rounds: int) -
 
 def bare_training(nlp: Language, batches: List[List[MicroBatch]], precision: str) -> Callable[[], None]:
     encoder = embedding(nlp).shims[0].module.encoder
+    for module in encoder.modules():
+        for name, child in module.named_children():
+            if isinstance(child, Dropout):
+                setattr(module, name, torch.nn.Dropout(child.p))
     encoder.train()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-6, fused=True)
 

@@ -193,9 +193,7 @@ def decode(
     return decoded if threshold is None else [without_overlaps(found) for found in decoded]
 
 
-def _probabilities(
-    crf: _ChainMaths, emissions: Tensor, lengths: Tensor, spans: Tensor, temperature: float
-) -> Tensor:
+def _probabilities(crf: _ChainMaths, emissions: Tensor, lengths: Tensor, spans: Tensor, temperature: float) -> Tensor:
     """Probabilities of spans, worked out for those documents alone that have some; spans on the CPU."""
     if not len(spans):
         return emissions.new_zeros(0)

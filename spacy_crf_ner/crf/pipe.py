@@ -26,8 +26,8 @@ from .gold import gold_tags, is_annotated, space_mask, target_spans
 from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses
 from .model import head_module, head_shim, resize_head
 
-# Tokens whose vectors are held at once in prediction, some kilobytes for each. Many, since the windows of all are sorted
-# by length together.
+# Tokens whose vectors are held at once in prediction, some kilobytes for each. Many, since the windows of all of them
+# are sorted by length together.
 PREDICTED_TOKENS = 32_768
 
 Partial = Optional[Literal["marginal", "expected_entity_ratio"]]

