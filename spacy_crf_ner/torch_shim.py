@@ -116,7 +116,8 @@ class TorchShim(PyTorchShim):
             return
         for name, parameter in self._model.named_parameters():
             if parameter.grad is not None:
-                weights, _ = optimizer((self.id, name), torch2xp(parameter.data), torch2xp(parameter.grad))
+                gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+                weights, _ = optimizer((self.id, name), torch2xp(parameter.data), torch2xp(gradient))
                 parameter.data = xp2torch(weights, device=parameter.device)
                 # not zeroed in place: Language.rehearse keeps the array and steps later
                 parameter.grad = None

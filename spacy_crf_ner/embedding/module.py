@@ -148,6 +148,10 @@ class TransformerCNNModule(nn.Module):
         self.encoder.train(self.training and dropout > 0 and self._frozen != "all")
         if self.training:
             self._converted.drop()
+            words = self.encoder.get_input_embeddings()
+            if isinstance(words, nn.Embedding):
+                # on a CPU filling a gradient for the whole vocabulary with zeros would take a twentieth of the step
+                words.sparse = self.device.type == "cpu"
         tokens = self._pool(batch, precision)  # (tokens, layers * hidden)
         if known or self._cache is not None:
             self._exchange(batch, known, tokens)

@@ -98,7 +98,7 @@ class LossScale:
 
         RETURNS (bool): Whether all gradients are finite.
         """
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [p.grad._values() if p.grad.is_sparse else p.grad for p in parameters if p.grad is not None]
         if not gradients:
             return True
         torch._foreach_mul_(gradients, 1 / self.factor)

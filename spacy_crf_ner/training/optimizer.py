@@ -129,6 +129,7 @@ class AdamW(Optimizer):
         self._torch: Optional[torch.optim.AdamW] = None
         self._tensors: Dict[Key, torch.nn.Parameter] = {}
         self._pending: Dict[Key, Tensor] = {}
+        self._dense: Dict[Key, Tensor] = {}
         self._names: Dict[Key, str] = {}
         self._named: Dict[int, int] = {}  # shims whose module has its names already
         self._shims: Dict[int, weakref.ref] = {}
@@ -205,6 +206,7 @@ class AdamW(Optimizer):
     def _forget(self, key: Key) -> None:
         """Drop the moments of a parameter that is no more: its module was rebuilt."""
         old = self._tensors.pop(key, None)
+        self._dense.pop(key, None)
         if old is not None and self._torch is not None:
             self._torch.state.pop(old, None)
             for group in self._torch.param_groups:
@@ -234,15 +236,16 @@ class AdamW(Optimizer):
         if self._torch is None:
             self._torch = self._make_torch()
         known = {id(p) for group in self._torch.param_groups for p in group["params"]}
+        gradients = {key: g.coalesce() if g.is_sparse else g for key, g in gradients.items()}
         for key, gradient in gradients.items():
             parameter = self._tensors[key]
             if id(parameter) not in known:
                 # two groups of torch's for each of ours: what decays, and what does not
                 decays = parameter.dim() > 1 and key[1].rpartition(".")[2] not in NO_DECAY
                 self._torch.param_groups[2 * self._group_of(key) + (not decays)]["params"].append(parameter)
-            parameter.grad = gradient
+            parameter.grad = self._spread(key, gradient) if gradient.is_sparse else gradient
         stepped = [self._tensors[key] for key in gradients]
-        norm = _total_norm([p.grad for p in stepped if p.grad is not None])
+        norm = _total_norm([g.values() if g.is_sparse else g for g in gradients.values()])
         if not torch.isfinite(norm):
             logger.warning("Step %d has a gradient that is not finite: it is passed over.", self.step)
         else:
@@ -253,8 +256,21 @@ class AdamW(Optimizer):
                 group["lr"] = self._current[i // 2] * self._factor()
             with torch.no_grad():
                 self._torch.step()
-        for parameter in stepped:
+        for key, parameter in zip(gradients, stepped):
             parameter.grad = None
+            if gradients[key].is_sparse:
+                self._dense[key][gradients[key].indices()[0]] = 0.0
+
+    def _spread(self, key: Key, gradient: Tensor) -> Tensor:
+        """The gradient of an embedding table, which has few rows, in a tensor of full size, zero elsewhere, that is
+        kept.
+
+        To make such a tensor anew in each step takes as long as half of the step itself.
+        """
+        if key not in self._dense:
+            self._dense[key] = torch.zeros_like(self._tensors[key])
+        self._dense[key][gradient.indices()[0]] = gradient.values()
+        return self._dense[key]
 
     def _make_torch(self) -> torch.optim.AdamW:
         placeholder = torch.nn.Parameter(torch.zeros(0))

@@ -290,3 +290,21 @@ def test_biases_and_transitions_never_decay(encoder: str) -> None:
     assert [decays[id(p)] for p in head.crf.parameters()] == [0.0, 0.0, 0.0]
     assert decays[id(head.linear.weight)] == 0.5
     assert {name: decays[id(p)] for (_, name), p in optimizer._tensors.items() if name in "Wb"} == {"W": 0.5, "b": 0.0}
+
+
+def test_gradients_of_few_rows_step_as_dense_ones_do() -> None:
+    """An embedding table whose gradient is sparse: the same steps, with the same clip."""
+    tables = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        table = torch.nn.Embedding(20, 4, sparse=sparse)
+        shim = TorchShim(lambda cfg, table=table: table)
+        shim.build({})
+        optimizer = make_adamw(0.1, groups={}, grad_clip=0.5)
+        for step in range(3):
+            for ids in ([1, 5, 5, step], [5, 7, 0, 1]):
+                (table(torch.tensor(ids)) * torch.arange(1.0, 5.0)).pow(2).sum().backward()
+            optimizer.collect_module(shim, table)
+            optimizer.step_schedules()
+        tables.append(table.weight.detach())
+    torch.testing.assert_close(tables[1], tables[0], rtol=1e-5, atol=1e-6)
