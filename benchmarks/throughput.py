@@ -24,6 +24,7 @@ from spacy.language import Language
 from spacy.training import Example
 from timing import device, in_turns, machine, read_texts
 
+from spacy_crf_ner.deployment.quantize import quantize
 from spacy_crf_ner.embedding.dropout import Dropout
 from spacy_crf_ner.embedding.module import TransformerCNNModule
 from spacy_crf_ner.embedding.pieces import MicroBatch, batch_pieces
@@ -34,7 +35,12 @@ from spacy_crf_ner.training.optimizer import make_adamw
 TRAINABLE = ("fp32", "bf16")
 
 
-def load(path: Path, precision: str) -> Language:
+def load(path: Path, precision: str, texts: List[str]) -> Language:
+    """The pipeline at a precision; for int8 quantized on the spot."""
+    if precision == "int8":
+        nlp = load(path, "fp32", texts)
+        quantize(nlp, [nlp.make_doc(text) for text in texts[:500]])
+        return nlp
     settings = {"nlp.batch_size": 1000, "components.crf_ner.model.tok2vec.precision": precision}
     return spacy.load(path, config=settings)
 
@@ -70,7 +76,7 @@ def bare_prediction(nlp: Language, batches: List[List[MicroBatch]]) -> Callable[
 
 
 def prediction(path: Path, texts: List[str], precisions: List[str], rounds: int) -> Dict[str, Any]:
-    pipelines = {precision: load(path, precision) for precision in precisions}
+    pipelines = {precision: load(path, precision, texts) for precision in precisions}
     tasks: Dict[str, Callable[[], Any]] = {}
     n_words = 0
     for precision, nlp in pipelines.items():
@@ -94,7 +100,7 @@ def training(path: Path, texts: List[str], precisions: List[str], rounds: int) -
     n_words = 0
     precisions = [p for p in precisions if p in TRAINABLE]
     for precision in precisions:
-        nlp = load(path, precision)
+        nlp = load(path, precision, texts)
         examples = [Example(nlp.make_doc(doc.text), doc.copy()) for doc in nlp.pipe(texts)]
         n_words = sum(len(eg.reference) for eg in examples)
         model = embedding(nlp)
@@ -111,7 +117,7 @@ def training(path: Path, texts: List[str], precisions: List[str], rounds: int) -
                 optimizer.step_schedules()
 
         tasks[f"{precision} update"] = update
-        tasks[f"{precision} bare"] = bare_training(load(path, precision), plans, precision)
+        tasks[f"{precision} bare"] = bare_training(load(path, precision, texts), plans, precision)
     return ratios(tasks, "update", precisions, n_words, rounds)
 
 
@@ -160,7 +166,7 @@ def main() -> None:
     parser.add_argument("texts", type=Path)
     parser.add_argument("--words", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16", "int8"])
     parser.add_argument("--no-training", action="store_true")
     options = parser.parse_args()
     if torch.cuda.is_available():

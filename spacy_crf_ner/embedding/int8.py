@@ -27,7 +27,7 @@ GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 SMOOTHING = (0.0, 0.3, 0.5, 0.65, 0.75, 0.85)
 CUTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 # Rows of each layer's input that are kept to search on.
-ROWS = 1024
+ROWS = 2048
 # Units between two layers that go aside in float32: about a hundredth of them, which have most of the range.
 ASIDE = 16
 
@@ -62,6 +62,13 @@ class Int8Linear(nn.Module):
         "group": layers of one group take the same input.
     shared (Shared): Common to all layers of an encoder.
     """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Optional[Tensor]
+    divisor: Optional[Tensor]
+    aside: Optional[Tensor]
+    aside_weight: Tensor
 
     def __init__(self, n_in: int, n_out: int, plan: Plan, shared: "Shared") -> None:
         super().__init__()
@@ -99,7 +106,7 @@ class Int8Linear(nn.Module):
             integers = self.shared.quantize(vectors, self.plan["group"], factor, shift)
         out_scale, out_zero = self.plan["output"] or (1.0, 0)
         kind = torch.uint8 if self.plan["output"] else torch.float32
-        after = ("gelu", [], self.plan["gelu"]) if self.plan["gelu"] else ("none", [], "")
+        after: Tuple[str, List[float], str] = ("gelu", [], self.plan["gelu"]) if self.plan["gelu"] else ("none", [], "")
         out = torch.ops.onednn.qlinear_pointwise(
             integers, *self.plan["input"], weight, self.scale, zeros, self.bias, out_scale, out_zero, kind, *after
         )
@@ -120,7 +127,10 @@ class Int8Linear(nn.Module):
         if self.divisor is not None:
             weight = weight / self.divisor
         if self.aside is not None:
-            weight[self.aside if self.plan["output"] else (slice(None), self.aside)] = self.aside_weight
+            if self.plan["output"]:
+                weight[self.aside] = self.aside_weight
+            else:
+                weight[:, self.aside] = self.aside_weight
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=self.bias is not None)
         with torch.no_grad():
             linear.weight.copy_(weight)

@@ -76,7 +76,7 @@ def TransformerCNN(
         memory.
     precision (str): "fp32", "bf16" or "fp16": what encoder and CNN are computed in. bf16 is at about twice the speed
         where the processor has it; fp16 is for GPUs that have not. Weights, their updates and the CRF are float32 all
-        the same.
+        the same. "int8" is for pipelines that were quantized, see `deployment.quantize`.
     RETURNS (Model[List[Doc], List[Floats2d]]): One vector a token, float32.
     RAISES (ValueError): A setting is out of its range.
     """
@@ -138,7 +138,7 @@ def build_module(cfg: Dict[str, Any]) -> TransformerCNNModule:
     """Make the module from its description, as it is stored: no file and no network needed."""
     encoder, tokenizer = rebuild(cfg["encoder"])
     layers = cfg.get("layers", [encoder.config.num_hidden_layers])  # the first pipelines had no choice
-    return TransformerCNNModule(encoder, tokenizer, cfg["width"], cfg["cnn"], layers)
+    return TransformerCNNModule(encoder, tokenizer, cfg["width"], cfg["cnn"], layers, cfg.get("int8"))
 
 
 def init(model: Embedding, X: Optional[List[Doc]] = None, Y: Optional[List[Floats2d]] = None) -> None:

@@ -1,7 +1,7 @@
 """The embedding as a torch module: encoder, pooling and CNN, a few windows at a time."""
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from .cache import Cache, VectorCache
 from .cnn import TextCNN
+from .int8 import Int8Linear, Plan, insert, make_int8, observe, works
 from .memory import CPU_BUDGET, device_name, find_budget, out_of_memory
 from .pieces import DocPieces, MicroBatch, PieceBatch, PieceTokenizer
-from .precision import Converted, LossScale, Precision, computed_in
+from .precision import Converted, LossScale, Precision, computed_in, warn_without_int8
 
 # Between the seeds of two micro-batches; halves of one have those between them.
 SEED_STEP = 1 << 16
@@ -28,10 +29,17 @@ class TransformerCNNModule(nn.Module):
     width (int): Width of the token vectors that come out.
     cnn (Dict[str, Any]): Settings of TextCNN but for its widths.
     layers (Sequence[int]): Layers of the encoder that make a vector, 0 for what goes into the first; several are mixed.
+    int8 (Optional[Dict[str, Plan]]): How the encoder's linear layers are quantized, if they are.
     """
 
     def __init__(
-        self, encoder: Any, tokenizer: PieceTokenizer, width: int, cnn: Dict[str, Any], layers: Sequence[int]
+        self,
+        encoder: Any,
+        tokenizer: PieceTokenizer,
+        width: int,
+        cnn: Dict[str, Any],
+        layers: Sequence[int],
+        int8: Optional[Dict[str, Plan]] = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -41,6 +49,7 @@ class TransformerCNNModule(nn.Module):
         self.mix = LayerMix(len(layers)) if len(layers) > 1 else None
         self.no_pieces = nn.Parameter(torch.zeros(hidden))
         self.cnn = TextCNN(hidden, width, **cnn)
+        self._integers = insert(encoder, int8) if int8 else None
         # what was found while running, which is stored with the weights: budgets by device, the loss scale
         self.found: Dict[str, Any] = {}
         self.loss_scale: Optional[LossScale] = None
@@ -147,6 +156,10 @@ class TransformerCNNModule(nn.Module):
         """
         self.encoder.train(self.training and dropout > 0 and self._frozen != "all")
         if self.training:
+            if self._integers is not None or precision == "int8":
+                raise ValueError(
+                    "A quantized pipeline cannot be trained. Train the one that it was made of, then quantize."
+                )
             self._converted.drop()
             words = self.encoder.get_input_embeddings()
             if isinstance(words, nn.Embedding):
@@ -230,12 +243,32 @@ class TransformerCNNModule(nn.Module):
                 hidden = self._encode(self.encoder, ids, mask)  # (windows, longest, layers * hidden)
         else:
             hidden = self._encode(self.predictor(precision), ids, mask)
+            if self._integers is not None:
+                self._integers.clear()
         pieces = hidden.flatten(0, 1)[places].float() * shares[:, None]
         return pieces.new_zeros(len(micro_batch.tokens), pieces.shape[1]).index_add(0, owners, pieces)
 
+    def quantize(self, batches: Iterable[Tuple[Tensor, Tensor]]) -> Dict[str, Plan]:
+        """Turn the encoder into one of integers, fitted to examples: input ids and attention mask of each."""
+        self.eval()
+        plans = make_int8(self.encoder, observe(self.encoder, batches))
+        self._integers = next(m.shared for m in self.encoder.modules() if isinstance(m, Int8Linear))
+        return plans
+
     def predictor(self, precision: Precision) -> Any:
-        """The encoder as it runs in prediction."""
-        return self.encoder if precision == "fp32" else self._converted.get(self.encoder, precision)
+        """The encoder as it runs in prediction. RAISES (ValueError): int8 is asked of one that is not quantized."""
+        if self._integers is None:
+            if precision == "int8":
+                raise ValueError(
+                    'precision = "int8" is for a pipeline that was quantized: '
+                    "python -m spacy crf-ner quantize MODEL OUTPUT. Train in another precision."
+                )
+            return self.encoder if precision == "fp32" else self._converted.get(self.encoder, precision)
+        if precision == "int8" and self.device.type == "cpu" and works():
+            return self.encoder
+        if precision == "int8":
+            warn_without_int8(self.device.type)
+        return self._converted.get(self.encoder, "fp32" if precision == "int8" else precision)
 
     def _encode(self, encoder: Any, ids: Tensor, mask: Tensor) -> Tensor:
         """The wanted layers side by side."""

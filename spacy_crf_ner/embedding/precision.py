@@ -8,13 +8,20 @@ from typing import Any, ContextManager, Dict, Iterable, Literal
 import torch
 from spacy.util import logger
 
-Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS = ("fp32", "bf16", "fp16")
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from .int8 import restored
+
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def computed_in(precision: Precision, device: torch.device) -> ContextManager:
-    """A context in which torch computes what it safely can in a precision, from float32 weights."""
+    """A context in which torch computes what it safely can in a precision, from float32 weights.
+
+    What stands beside an encoder in int8 is computed in bfloat16 where the processor has it.
+    """
+    if precision == "int8":
+        precision = "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
     if precision == "fp32":
         return contextlib.nullcontext()
     warn_of(precision, device.type, device.index)
@@ -37,6 +44,15 @@ def warn_of(precision: Precision, kind: str, index: int) -> None:
         )
 
 
+@cache
+def warn_without_int8(kind: str) -> None:
+    logger.warning(
+        "The pipeline is quantized to int8, which %s has no instructions for: it runs in float32, from these weights.",
+        "a GPU" if kind == "cuda" else "this processor",
+    )
+
+
+@cache
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies matrices in bfloat16. True where torch cannot tell."""
     if hasattr(torch.cpu, "get_capabilities"):  # torch 2.11 and later
@@ -48,7 +64,7 @@ def cpu_has_bf16() -> bool:
 
 
 class Converted:
-    """An encoder with its weights in half precision, for prediction: they are converted once and not in each call.
+    """An encoder with its weights in another precision, for prediction: they are converted once and not in each call.
 
     Converted anew when the encoder's own weights were changed.
     """
@@ -63,7 +79,7 @@ class Converted:
         state = (precision, [(p.data_ptr(), p._version) for p in parameters])
         if state != self._made_of:
             warn_of(precision, parameters[0].device.type, parameters[0].device.index)
-            self._encoder = copy.deepcopy(encoder).to(DTYPES[precision]).eval().requires_grad_(False)
+            self._encoder = restored(copy.deepcopy(encoder)).to(DTYPES[precision]).eval().requires_grad_(False)
             self._made_of = state
         return self._encoder
 
