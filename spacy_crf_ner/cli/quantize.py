@@ -59,8 +59,8 @@ def quantize(
         (Path(folder) / "pipeline").rename(output)
     shared, n_before, n_after = same_entities(before, after)
     msg.text(
-        f"In {len(parts[0]):,} other documents {n_before:,} entities before and {n_after:,} after, {shared:,} of them "
-        f"same; {sum(map(len, before)) / seconds_before:,.0f} words a second before and "
+        f"In {len(parts[0]):,} other documents {n_before:,} entities before, {n_after:,} after, {shared:,} of them the "
+        f"same; {sum(map(len, before)) / seconds_before:,.0f} words a second before, "
         f"{sum(map(len, after)) / seconds_after:,.0f} after."
     )
     msg.good(f"Wrote {output}. Score it with: python -m spacy evaluate {output} DATA.spacy")

@@ -4,7 +4,9 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from spacy.tokens import Doc
-from thinc.api import ArgsKwargs, Model, chain, with_array
+from thinc.api import ArgsKwargs, Model, chain
+from thinc.layers.with_array import forward as forward_all
+from thinc.layers.with_array import init as init_all
 from thinc.types import Floats2d
 from torch import Tensor, nn
 
@@ -89,9 +91,24 @@ def CRFTagger(tok2vec: Model[List[Doc], List[Floats2d]]) -> Tagger:
         "crf_tagger",
         forward,
         init=init,
-        layers=[chain(tok2vec, with_array(head))],
+        layers=[chain(tok2vec, per_token(head))],  # type: ignore[misc]
         refs={"tok2vec": tok2vec, "head": head},
     )
+
+
+def per_token(head: Model) -> Model:
+    """thinc's `with_array`, but that a single document, which may be a very long one, is not copied."""
+    dims = {name: head.maybe_get_dim(name) for name in head.dim_names}
+    return Model(
+        f"with_array({head.name})", per_token_forward, init=init_all, layers=[head], attrs={"pad": 0}, dims=dims
+    )
+
+
+def per_token_forward(model: Tagger, vectors: List[Floats2d], is_train: bool) -> Tuple[List[Floats2d], Callable]:
+    if len(vectors) != 1:
+        return forward_all(model, vectors, is_train)  # type: ignore[arg-type]
+    emissions, backprop = model.layers[0](vectors[0], is_train)
+    return [emissions], lambda d_emissions: [backprop(d_emissions[0])]
 
 
 def init(model: Tagger, X: Optional[List[Doc]] = None, Y: Optional[Any] = None) -> None:

@@ -377,7 +377,7 @@ class CRFEntityRecognizer(TrainablePipe):
         rows = module.fold(padded)
         lengths = module.fold_lengths(lengths)
         tags, _ = pad([torch.from_numpy(row) for i in taught for row in golds[i]])  # type: ignore[union-attr]
-        possible = self._possible([docs[i] for i in taught], clamp=False).to(rows.device)
+        possible = self._possible([docs[i] for i in taught], clamp=False)
         tags = tags.to(rows.device)
         total = sequence_losses(module.crf, rows, tags, lengths, possible, cfg["mode"]).sum()
         loss = total / lengths.sum()
@@ -476,7 +476,7 @@ class CRFEntityRecognizer(TrainablePipe):
                 module.crf,
                 module.fold(padded),
                 module.fold_lengths(lengths),
-                self._possible([docs[b] for b in bucket], clamp=True).to(padded.device),
+                self._possible([docs[b] for b in bucket], clamp=True),
                 self.threshold,
                 self.temperature,
             )
@@ -485,20 +485,24 @@ class CRFEntityRecognizer(TrainablePipe):
                 entities[b] = _merge(chains) if module.overlap else chains[0]
         return entities
 
-    def _possible(self, docs: Sequence[Doc], clamp: bool) -> Tensor:
-        """Tags that each token may have, bool, (documents * chains, longest, tags).
+    def _possible(self, docs: Sequence[Doc], clamp: bool) -> Optional[Tensor]:
+        """Tags that each token may have, bool, (documents * chains, longest, tags); None: all of them.
 
         clamp (bool): Keep to the entities that are set already.
         """
+        clamp = clamp and self.cfg["output_spans"] == "ents" and any(doc.to_array([ENT_IOB]).any() for doc in docs)
+        if not clamp and not any(space_mask(doc).any() for doc in docs):
+            return None
         module = head_module(self.model)
         n_labels = 1 if module.overlap else len(self.labels)
         longest = max(len(doc) for doc in docs)
         possible = np.ones((len(docs), longest, tagging.count_tags(n_labels)), dtype=bool)
         for row, doc in zip(possible, docs):
             row[: len(doc)] = tagging.possible_tags(n_labels, space_mask(doc))
-            if clamp and self.cfg["output_spans"] == "ents":
+            if clamp:
                 self._clamp(row, doc)
-        return torch.from_numpy(possible).repeat_interleave(module.n_chains, 0)
+        device = module.linear.weight.device
+        return torch.from_numpy(possible).repeat_interleave(module.n_chains, 0).to(device)
 
     def _clamp(self, possible: np.ndarray, doc: Doc) -> None:
         """Entities that are set, and tokens that are blocked, stay as they are."""

@@ -1,5 +1,6 @@
 """What a frozen encoder gave for a document, kept so that it is computed once."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -7,10 +8,11 @@ from typing import Any, Dict, Literal, Optional, Tuple
 
 import numpy as np
 import torch
-from spacy.util import logger
 from torch import Tensor
 
 from .pieces import Content
+
+logger = logging.getLogger("spacy")
 
 Cache = Literal["none", "memory", "gpu", "disk"]
 CACHES = ("none", "memory", "gpu", "disk")

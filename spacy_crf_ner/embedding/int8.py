@@ -276,7 +276,7 @@ def make_int8(encoder: Any, groups: Sequence[Observation]) -> Dict[str, Plan]:
     for group in groups:
         own = [linears[name] for name in group.layers]
         is_second = group.layers[0] in follows.values()
-        aside = group.most(ASIDE) if is_second else None
+        aside = group.most(ASIDE) if is_second and ASIDE else None
         divisor, scale, zero = _search(group, own, (0.0,) if is_second else SMOOTHING, aside)
         for name, linear in zip(group.layers, own):
             plans[name] = {
@@ -290,9 +290,10 @@ def make_int8(encoder: Any, groups: Sequence[Observation]) -> Dict[str, Plan]:
             }
             weights[name] = _quantized(group, linear, divisor, scale, zero, aside)
     for first, second in follows.items():
-        aside = weights[second]["aside"]
-        plans[first].update(output=plans[second]["input"], aside=len(aside))
-        weights[first].update(aside=aside, aside_weight=linears[first].weight[aside].clone())
+        plans[first].update(output=plans[second]["input"], aside=plans[second]["aside"])
+        if "aside" in weights[second]:
+            units = weights[second]["aside"]
+            weights[first].update(aside=units, aside_weight=linears[first].weight[units].clone())
     insert(encoder, plans)
     for name, tensors in weights.items():
         encoder.get_submodule(name).load_state_dict(tensors)

@@ -174,7 +174,8 @@ def forward(model: Embedding, docs: List[Doc], is_train: bool) -> Tuple[List[Flo
     tokens, to_module = shim(ArgsKwargs((batch, known, dropout, running.precision), {}), is_train)
 
     def backprop(d_vectors: List[Floats2d]) -> List[Doc]:
-        to_module(to_torch(model.ops.flatten(d_vectors)))
+        # a single document, which may be a very long one, is not copied
+        to_module(to_torch(d_vectors[0] if len(d_vectors) == 1 else model.ops.flatten(d_vectors)))
         return docs
 
     return split_rows(model.ops, to_xp(tokens), batch.doc_lengths), backprop

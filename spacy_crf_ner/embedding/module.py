@@ -1,11 +1,11 @@
 """The embedding as a torch module: encoder, pooling and CNN, a few windows at a time."""
 
 import contextlib
+import logging
 from typing import Any, Dict, Iterable, Iterator, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
-from spacy.util import logger
 from torch import Tensor, nn
 
 from .cache import Cache, VectorCache
@@ -14,6 +14,8 @@ from .int8 import Int8Linear, Plan, insert, make_int8, observe, works
 from .memory import CPU_BUDGET, device_name, find_budget, out_of_memory
 from .pieces import DocPieces, MicroBatch, PieceBatch, PieceTokenizer
 from .precision import Converted, LossScale, Precision, computed_in, warn_without_int8
+
+logger = logging.getLogger("spacy")
 
 # Between the seeds of two micro-batches; halves of one have those between them.
 SEED_STEP = 1 << 16

@@ -111,26 +111,39 @@ class DocPieces:
         return self.token_pieces[chosen], has.astype(np.int32)
 
 
-def align(offsets: np.ndarray, doc: Doc) -> Tuple[np.ndarray, np.ndarray]:
+def align(offsets: Sequence[Sequence[Tuple[int, int]]], docs: Sequence[Doc]) -> List[Tuple[np.ndarray, np.ndarray]]:
     """Which pieces each token has, by the characters that both cover.
 
-    offsets (np.ndarray): First and last + 1 character of each piece, int64, (pieces, 2).
-    RETURNS: `token_pieces` and `token_counts`, see DocPieces.
+    offsets: First and last + 1 character of each piece, for each document.
+    RETURNS: `token_pieces` and `token_counts` of each document, see DocPieces.
+
+    All documents at once, as if their texts stood one after another.
     """
-    n_tokens = len(doc)
-    lengths, spaces = doc.to_array([LENGTH, SPACY]).astype(np.int64).reshape(-1, 2).T
-    starts = np.cumsum(lengths + spaces) - lengths - spaces
-    ends = starts + lengths
+    if not docs:
+        return []
+    words = np.concatenate([doc.to_array([LENGTH, SPACY]).astype(np.int64).reshape(-1, 2) for doc in docs])
+    borders = np.concatenate([[0], np.cumsum(words.sum(1))])
+    starts, ends = borders[:-1], borders[:-1] + words[:, 0]
+    first_token = np.cumsum([0, *(len(doc) for doc in docs)])
+    first_piece = np.cumsum([0, *map(len, offsets)])
+    spans = np.array([span for document in offsets for span in document], dtype=np.int64).reshape(-1, 2)
+    spans += np.repeat(borders[first_token[:-1]], np.diff(first_piece))[:, None]
     # a piece [a, b) meets the tokens that end after a and start before b
-    first = np.searchsorted(ends, offsets[:, 0], side="right")
-    last = np.searchsorted(starts, offsets[:, 1], side="left")
+    first = np.searchsorted(ends, spans[:, 0], side="right")
+    last = np.searchsorted(starts, spans[:, 1], side="left")
     n_met = np.maximum(last - first, 0)
-    n_met[offsets[:, 0] >= offsets[:, 1]] = 0
-    pieces = np.repeat(np.arange(len(offsets)), n_met)
-    within = np.arange(n_met.sum()) - np.repeat(np.cumsum(n_met) - n_met, n_met)
-    tokens = np.repeat(first, n_met) + within
-    order = np.argsort(tokens, kind="stable")
-    return pieces[order].astype(np.int32), np.bincount(tokens, minlength=n_tokens).astype(np.int32)
+    n_met[spans[:, 0] >= spans[:, 1]] = 0
+    pieces = np.repeat(np.arange(len(spans)), n_met)
+    tokens = np.repeat(first, n_met) + np.arange(n_met.sum()) - np.repeat(np.cumsum(n_met) - n_met, n_met)
+    pieces = pieces[np.argsort(tokens, kind="stable")].astype(np.int32)
+    counts = np.bincount(tokens, minlength=len(words)).astype(np.int32)
+    first_pair = np.concatenate([[0], np.cumsum(counts)])[first_token]
+    found = []
+    for d in range(len(docs)):
+        own = pieces[first_pair[d] : first_pair[d + 1]] - np.int32(first_piece[d])
+        # a copy, since a part of an array keeps the whole of it
+        found.append((own, counts[first_token[d] : first_token[d + 1]].copy()))
+    return found
 
 
 class PieceTokenizer:
@@ -183,10 +196,11 @@ class PieceTokenizer:
         contexts = list({part for _, *parts in fresh for part in parts if part})
         context_ids = {"": np.zeros(0, dtype=np.int32)}
         context_ids.update(zip(contexts, (_ids(encoding) for encoding in self._encode(contexts))))
-        for (key, doc), encoding in zip(fresh.items(), self._encode([doc.text for doc in fresh.values()])):
-            offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        encodings = self._encode([doc.text for doc in fresh.values()])
+        aligned = align([encoding.offsets for encoding in encodings], list(fresh.values()))
+        for key, encoding, (token_pieces, counts) in zip(fresh, encodings, aligned):
             before, after = (context_ids[part] for part in key[1:])
-            pieces = DocPieces(_ids(encoding), *align(offsets, doc), before, after, key)
+            pieces = DocPieces(_ids(encoding), token_pieces, counts, before, after, key)
             found[key] = pieces
             self._remember(key, pieces)
         return [found[key] for key in keys]  # type: ignore[misc]

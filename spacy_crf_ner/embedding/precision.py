@@ -2,13 +2,15 @@
 
 import contextlib
 import copy
+import logging
 from functools import cache
 from typing import Any, ContextManager, Dict, Iterable, Literal
 
 import torch
-from spacy.util import logger
 
 from .int8 import restored
+
+logger = logging.getLogger("spacy")
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
