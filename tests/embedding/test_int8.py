@@ -216,8 +216,8 @@ def test_outliers_do_not_spoil_the_rest(monkeypatch: pytest.MonkeyPatch) -> None
             make_int8(encoder, observe(encoder, batches(100)))
         pairs = [(run(encoder, *batch), run(exact, *batch)) for batch in batches(100, seed=1)]
         errors[name] = relative_error(torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs]))
-    assert errors["all"] < 0.8 * errors["nothing aside"]
-    assert errors["all"] < 0.8 * errors["not smoothed"]
+    assert errors["all"] < 0.9 * errors["nothing aside"]
+    assert errors["all"] < 0.9 * errors["not smoothed"]
 
 
 # In the embedding
