@@ -20,10 +20,10 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 import torch
 from torch import Tensor, nn
 
+from .fused import GELU, followed_by_gelu
+
 # How a layer is quantized, as JSON: see Int8Linear.
 Plan = Dict[str, Any]
-# What follows a layer in its own kernel, by the name in a Hugging Face config.
-GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 SMOOTHING = (0.0, 0.3, 0.5, 0.65, 0.75, 0.85)
 CUTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 # Rows of each layer's input that are kept to search on.
@@ -301,12 +301,11 @@ def make_int8(encoder: Any, groups: Sequence[Observation]) -> Dict[str, Plan]:
 
 
 def _chained(encoder: Any, linears: Dict[str, nn.Module]) -> Iterable[Tuple[str, str]]:
-    """Layers that are followed by GELU and one other linear layer: in BERT and its many relatives."""
-    for name in linears:
-        if name.endswith(".intermediate.dense") and getattr(encoder.config, "hidden_act", None) in GELU:
-            after = name.removesuffix("intermediate.dense") + "output.dense"
-            if after in linears and hasattr(encoder.get_submodule(name.rpartition(".")[0]), "intermediate_act_fn"):
-                yield name, after
+    """Layers that are followed by GELU and one other linear layer."""
+    for name in followed_by_gelu(encoder):
+        after = name.removesuffix("intermediate.dense") + "output.dense"
+        if name in linears and after in linears:
+            yield name, after
 
 
 def _search(

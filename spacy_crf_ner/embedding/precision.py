@@ -8,6 +8,7 @@ from typing import Any, ContextManager, Dict, Iterable, Literal
 
 import torch
 
+from . import fused
 from .int8 import restored
 
 logger = logging.getLogger("spacy")
@@ -82,6 +83,8 @@ class Converted:
         if state != self._made_of:
             warn_of(precision, parameters[0].device.type, parameters[0].device.index)
             self._encoder = restored(copy.deepcopy(encoder)).to(DTYPES[precision]).eval().requires_grad_(False)
+            if precision == "bf16" and parameters[0].device.type == "cpu" and cpu_has_bf16() and fused.works():
+                self._encoder = fused.fuse(self._encoder)
             self._made_of = state
         return self._encoder
 

@@ -159,7 +159,7 @@ def test_bf16_is_close_and_reaches_encoder_and_cnn(encoder: str) -> None:
     seen = {}
     for name, part in (("encoder", module.encoder.encoder.layer[0].output.dense), ("cnn", module.cnn.project)):
         part.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.dtype}))
-    rough.predict(batch)
+    rough.begin_update(batch)
     assert seen == {"encoder": torch.bfloat16, "cnn": torch.bfloat16}
 
 
