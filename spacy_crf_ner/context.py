@@ -1,7 +1,7 @@
 """Text around a document: neighbours from the same source, which the encoder reads and nothing else sees."""
 
-from itertools import groupby
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from collections import deque
+from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from spacy.tokens import Doc
 
@@ -32,41 +32,73 @@ def add_context(docs: Iterable[Doc], words: int = 64, source: Optional[str] = No
     """
     if words < 1:
         raise ValueError(f"words = {words}: a context has at least 1 word on each side.")
-    for group in by_source(docs, source, lambda doc: doc):
-        for doc, (before, after) in zip(group, neighbours(group, words)):
-            set_context(doc, before, after)
-            yield doc
+    for doc, before, after in with_neighbours(docs, words, source, _only_docs):
+        set_context(doc, before, after)
+        yield doc
 
 
-def by_source(items: Iterable[Any], source: Optional[str], doc_of: Callable[[Any], Doc]) -> Iterator[List[Any]]:
-    """Runs of items whose documents are from the same source; see `add_context`."""
-
-    def name(numbered: Tuple[int, Any]) -> Tuple[bool, Any]:
-        number, item = numbered
-        if source is None:
-            return True, None
-        found = doc_of(item).user_data.get(source)
-        return (False, number) if found is None else (True, found)
-
-    for _, run in groupby(enumerate(items), name):
-        yield [item for _, item in run]
+def _only_docs(doc: Any) -> Doc:
+    if not isinstance(doc, Doc):
+        raise TypeError(f"add_context takes Docs, not {type(doc).__name__}: map(nlp.make_doc, texts).")
+    return doc
 
 
-def neighbours(docs: Sequence[Doc], words: int) -> List[Tuple[str, str]]:
-    """Text of the `words` tokens before and after each of some documents that stand one after another."""
-    found = []
-    for i in range(len(docs)):
-        before: List[str] = []
-        missing, j = words, i - 1
-        while missing and j >= 0:
-            part = docs[j][-missing:] if len(docs[j]) else docs[j][:0]
-            before.append(part.text)
-            missing, j = missing - len(part), j - 1
-        after: List[str] = []
-        missing, j = words, i + 1
-        while missing and j < len(docs):
-            part = docs[j][:missing]
-            after.append(part.text)
-            missing, j = missing - len(part), j + 1
-        found.append((" ".join(part for part in reversed(before) if part), " ".join(part for part in after if part)))
-    return found
+def with_neighbours(
+    items: Iterable[Any], words: int, source: Optional[str], doc_of: Callable[[Any], Doc]
+) -> Iterator[Tuple[Any, str, str]]:
+    """Items with the text before and after their documents; see `add_context`.
+
+    They come as soon as enough of what follows them is known.
+    """
+    run: Any = None
+    passed: Deque[Doc] = deque()  # what stands before the first that waits, no more than is needed
+    waiting: Deque[Tuple[Any, Doc]] = deque()
+    ahead = 0  # tokens after the first that waits
+
+    def first() -> Tuple[Any, str, str]:
+        nonlocal ahead
+        item, doc = waiting.popleft()
+        found = item, _end_of(passed, words), _start_of((other for _, other in waiting), words)
+        ahead -= len(waiting[0][1]) if waiting else 0
+        if len(doc):
+            passed.append(doc)
+            while sum(map(len, passed)) - len(passed[0]) >= words:
+                passed.popleft()
+        return found
+
+    for number, item in enumerate(items):
+        doc = doc_of(item)
+        name = None if source is None else doc.user_data.get(source, ("alone", number))
+        if name != run:
+            while waiting:
+                yield first()
+            passed.clear()
+            run = name
+        ahead += len(doc) if waiting else 0
+        waiting.append((item, doc))
+        while ahead >= words:
+            yield first()
+    while waiting:
+        yield first()
+
+
+def _start_of(docs: Iterable[Doc], words: int) -> str:
+    """Text of the first tokens of some documents."""
+    parts: List[str] = []
+    for doc in docs:
+        if words <= 0:
+            break
+        parts.append(doc[:words].text)
+        words -= len(doc)
+    return " ".join(part for part in parts if part)
+
+
+def _end_of(docs: Sequence[Doc], words: int) -> str:
+    """Text of the last tokens of some documents."""
+    parts: List[str] = []
+    for doc in reversed(docs):
+        if words <= 0:
+            break
+        parts.append(doc[max(0, len(doc) - words) :].text)
+        words -= len(doc)
+    return " ".join(part for part in reversed(parts) if part)

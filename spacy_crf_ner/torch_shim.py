@@ -71,6 +71,12 @@ class TorchShim(PyTorchShim):
         if self._owed_by is not None:
             optimizer, self._owed_by = self._owed_by, None
             optimizer.settle()
+            self._weights_changed()
+
+    def _weights_changed(self) -> None:
+        """Tell the module, which may hold something that was made of its weights."""
+        if hasattr(self._model, "weights_changed"):
+            self._model.weights_changed()
 
     def _mind_fork(self) -> None:
         """In a forked process (`nlp.pipe(n_process=...)`) use one thread: the threads that torch's and the
@@ -121,6 +127,8 @@ class TorchShim(PyTorchShim):
                 parameter.data = xp2torch(weights, device=parameter.device)
                 # not zeroed in place: Language.rehearse keeps the array and steps later
                 parameter.grad = None
+        # also when the array is stepped later: then the shim is owed
+        self._weights_changed()
 
     @contextlib.contextmanager
     def use_params(self, params: Dict[Any, Any]) -> Iterator[None]:
@@ -137,11 +145,13 @@ class TorchShim(PyTorchShim):
             with torch.no_grad():
                 for name, value in mine.items():
                     named[name].copy_(torch.as_tensor(value))
+            self._weights_changed()
             yield
         finally:
             with torch.no_grad():
                 for name, old in backup.items():
                     named[name].copy_(old)
+            self._weights_changed()
 
     def to_bytes(self) -> bytes:
         from safetensors.torch import save

@@ -12,6 +12,8 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.training.augment import create_lower_casing_augmenter
+from spacy.util import registry
+from thinc.api import Config
 
 from spacy_crf_ner.context import add_context, get_context, set_context
 from spacy_crf_ner.corpora.readers import DocumentContext
@@ -19,7 +21,7 @@ from spacy_crf_ner.embedding.model import TransformerCNN
 from spacy_crf_ner.embedding.pieces import cut_document, cut_windows
 from spacy_crf_ner.training.batching import batch_by_tokens
 
-from .conftest import found, make_examples, make_nlp, train
+from .conftest import ROOT, found, make_examples, make_nlp, train
 
 NLP = spacy.blank("en")
 
@@ -67,8 +69,35 @@ def test_neighbours_come_from_the_same_source_and_hold_so_many_words() -> None:
         ("", ""),
     ]
     assert get_context(list(add_context(docs, words=1))[4]) == ("six", "eight")
+    assert list(add_context([])) == []
     with pytest.raises(ValueError, match="words = 0"):
         list(add_context(docs, words=0))
+
+
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 9))
+def test_neighbours_are_those_of_the_whole_text(lengths: List[int], words: int) -> None:
+    tokens = [f"w{i}" for i in range(sum(lengths))]
+    ends = np.cumsum([0, *lengths]).tolist()
+    docs = [Doc(NLP.vocab, words=tokens[a:b]) for a, b in zip(ends, ends[1:])]
+    given = list(add_context(docs, words))
+    assert [doc is other for doc, other in zip(given, docs)] == [True] * len(docs)
+    for doc, a, b in zip(docs, ends, ends[1:]):
+        before, after = get_context(doc)
+        assert before.split() == tokens[max(0, a - words) : a]
+        assert after.split() == tokens[b : b + words]
+
+
+def test_context_needs_no_more_of_a_stream_than_it_shows() -> None:
+    taken: List[int] = []
+
+    def stream() -> Iterator[Doc]:
+        for i in range(1000):
+            taken.append(i)
+            yield NLP(f"one two three {i}")
+
+    first = next(add_context(stream(), words=8))
+    assert len(taken) == 3
+    assert get_context(first) == ("", "one two three 1 one two three 2")
 
 
 @pytest.fixture
@@ -143,6 +172,33 @@ def test_batches_count_the_context(encoder: str) -> None:
     batcher = batch_by_tokens(40, unit="padded_wordpieces", encoder=encoder, window=20, stride=15, shuffle=False)
     assert [len(batch) for batch in batcher(docs)] == [4]  # 4 times 5 pieces, special ones included
     assert [len(batch) for batch in batcher(list(add_context(docs, words=20)))] == [2, 2]  # 4 times 14
+
+
+def test_a_source_that_no_document_has_is_said(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spacy.util.logger.propagate", True)
+    with caplog.at_level("WARNING"):
+        assert len(list(DocumentContext(corpus, source="file")(NLP))) == 6
+        assert not caplog.records
+        list(DocumentContext(corpus, source="folder")(NLP))
+    assert "source = 'folder'" in caplog.records[0].getMessage()
+
+
+def test_the_recipe_in_the_docs_reads_a_corpus(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    section = text[text.index("## `spacy_crf_ner.DocumentContext.v1`") :]
+    recipe = section[section.index("```ini") + 6 :]
+    recipe = "[paths]\ntrain = null\n\n[corpora]\n" + recipe[: recipe.index("```")]
+    DocBin(docs=[NLP("One fever."), NLP("Two knees.")]).to_disk(tmp_path / "train.spacy")
+    config = Config().from_str(recipe, overrides={"paths.train": str(tmp_path / "train.spacy")})
+    reader = registry.resolve(config["corpora"])["train"]
+    assert [get_context(eg.predicted) for eg in reader(NLP)] == [("", "Two knees."), ("One fever.", "")]
+
+
+def test_strings_are_refused() -> None:
+    with pytest.raises(TypeError, match="make_doc"):
+        list(add_context(["One fever."]))  # type: ignore[list-item]
 
 
 def test_the_reader_is_checked() -> None:

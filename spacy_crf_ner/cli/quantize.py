@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+import numpy as np
 import spacy
 import typer
 from spacy.language import Language
@@ -27,7 +28,9 @@ def quantize(
         help="Texts like those it will be used on: a .spacy file, or a text file with a document a line. Default: the "
         "training corpus that the pipeline's config names.",
     ),
-    documents: int = typer.Option(2000, "--documents", help="So many of them are used, three quarters to fit."),
+    documents: int = typer.Option(
+        2000, "--documents", help="So many of them are used, at least 4; three quarters to fit."
+    ),
 ) -> None:
     """Turn a pipeline's encoder into 8-bit integers, for prediction on CPUs; the rest stays as it is.
 
@@ -40,11 +43,12 @@ def quantize(
     if not (model / "config.cfg").is_file():
         raise CorpusError(f"{model}: there is no pipeline (a folder with config.cfg and meta.json).")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise CorpusError(f"{output}: it is there already. Name a folder that is not.")
+        raise CorpusError(f"{output}: it is there already. Name a folder that is not there yet.")
     if documents < 4:
         raise CorpusError(f"--documents {documents}: at least 4 are needed.")
     nlp = spacy.load(model)
-    texts = _texts(data or _training_corpus(nlp), nlp, documents)
+    source = data or _training_corpus(nlp)
+    texts = _texts(source, nlp, documents)
     if not works():
         msg.warn("This processor has no instructions for int8: the pipeline is written, but runs in float32 here.")
     parts = texts[0::4], [text for i, text in enumerate(texts) if i % 4]
@@ -59,9 +63,9 @@ def quantize(
         (Path(folder) / "pipeline").rename(output)
     shared, n_before, n_after = same_entities(before, after)
     msg.text(
-        f"In {len(parts[0]):,} other documents {n_before:,} entities before, {n_after:,} after, {shared:,} of them the "
-        f"same; {sum(map(len, before)) / seconds_before:,.0f} words a second before, "
-        f"{sum(map(len, after)) / seconds_after:,.0f} after."
+        f"In {len(parts[0]):,} documents of {source} that were not used to fit: {n_before:,} entities before, "
+        f"{n_after:,} after, {shared:,} of them the same; {sum(map(len, before)) / seconds_before:,.0f} words a second "
+        f"before, {sum(map(len, after)) / seconds_after:,.0f} after."
     )
     msg.good(f"Wrote {output}. Score it with: python -m spacy evaluate {output} DATA.spacy")
 
@@ -78,6 +82,8 @@ def _training_corpus(nlp: Language) -> Path:
 
 def _texts(path: Path, nlp: Language, n: int) -> List[str]:
     """Texts drawn evenly from a file."""
+    if path.is_dir():
+        raise CorpusError(f"{path}: it is a folder. Give a .spacy file, or a text file with a document a line.")
     if path.suffix == ".spacy":
         found = [doc.text for doc in read_docs(path, nlp)]
     else:
@@ -85,13 +91,13 @@ def _texts(path: Path, nlp: Language, n: int) -> List[str]:
     found = [text for text in found if text.strip()]
     if len(found) < 4:
         raise CorpusError(f"{path}: it has {len(found)} texts, and at least 4 are needed.")
-    step = max(1, len(found) // n)
-    return found[::step][:n]
+    chosen = np.linspace(0, len(found) - 1, min(n, len(found))).round().astype(int)
+    return [found[i] for i in chosen]
 
 
 def _predict(nlp: Language, texts: List[str], name: str) -> Tuple[List[Doc], float]:
     docs = [nlp.make_doc(text) for text in texts]
-    list(nlp.pipe(docs[0].copy() for _ in range(2)))
+    list(nlp.pipe(doc.copy() for doc in docs))  # what is made once, and remembered
     begin = time.perf_counter()
     found = list(tqdm(nlp.pipe(docs), desc=name, total=len(docs), unit=" documents", disable=None))
     return found, time.perf_counter() - begin

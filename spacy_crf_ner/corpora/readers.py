@@ -10,7 +10,7 @@ from spacy.training import Example
 from spacy.training.augment import dont_augment
 from spacy.util import logger
 
-from ..context import by_source, neighbours, set_context
+from ..context import set_context, with_neighbours
 from .document import ALL_ENTITIES, Document, Report, check_setter, to_doc
 from .standoff import CorpusError, read_standoff
 
@@ -133,9 +133,17 @@ class ContextReader:
         self._augmenter = augmenter
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
-        for group in by_source(self._corpus(nlp), self._source, lambda example: example.reference):
-            for example, context in zip(group, neighbours([eg.reference for eg in group], self._words)):
-                for made in self._augmenter(nlp, example):
-                    set_context(made.reference, *context)
-                    set_context(made.predicted, *context)
-                    yield made
+        alone = True
+        found = with_neighbours(self._corpus(nlp), self._words, self._source, lambda example: example.reference)
+        for example, before, after in found:
+            alone = alone and not before and not after
+            for made in self._augmenter(nlp, example):
+                set_context(made.reference, before, after)
+                set_context(made.predicted, before, after)
+                yield made
+        if alone:
+            logger.warning(
+                "spacy_crf_ner.DocumentContext.v1: no document has a neighbour, so none has context. Is source = %r "
+                "the key of doc.user_data that says which source a document is from?",
+                self._source,
+            )

@@ -37,6 +37,7 @@ def quantize(nlp: Language, docs: Sequence[Doc]) -> None:
         shim.cfg = {**shim.cfg, "int8": shim.module.quantize(examples)}
         running: Running = model.attrs["running"]
         model.attrs["running"] = replace(running, precision="int8", frozen_layers=None, cache="none")
+        nlp.meta.pop("performance", None)  # those are the scores of another
         for section in _sections(nlp.get_pipe_config(name)):
             section.update(precision="int8", frozen_layers=None, cache="none")
 

@@ -29,9 +29,11 @@ class VectorCache:
 
     place (str): "memory", "gpu", or "disk": a file in the folder for temporary files (TMPDIR), gone with the process.
     device (torch.device): Where the vectors are wanted.
+    settings: What they depend on but for the document.
     """
 
-    def __init__(self, place: Cache, device: torch.device) -> None:
+    def __init__(self, place: Cache, device: torch.device, settings: Any = None) -> None:
+        self.settings = settings
         self._place = place
         self._device = device
         self._kept: Dict[Content, Tensor] = {}

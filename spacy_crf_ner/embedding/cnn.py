@@ -69,6 +69,8 @@ class TextCNN(nn.Module):
         """
         halo = max(self.kernel_sizes, default=1) - 1
         size = max(CHUNK, halo)
+        if not self.training:
+            dropout = 0.0  # said to each chunk, which may be worked again when the module has been used otherwise
         if len(vectors) <= size:
             return self._embed(lengths, dropout, vectors)
         chunks = vectors.split(size)
@@ -78,7 +80,8 @@ class TextCNN(nn.Module):
         for i, chunk in enumerate(chunks):
             before = chunks[i - 1][len(chunks[i - 1]) - halo :] if i else chunk[:0]
             after = chunks[i + 1][:halo] if i + 1 < len(chunks) else chunk[:0]
-            own = ends.clamp(i * size - len(before), i * size + len(chunk) + len(after)).diff().tolist()
+            cuts = ends.clamp(i * size - len(before), i * size + len(chunk) + len(after)).unique()
+            own = cuts.diff().tolist()
             if trains:
                 seen = checkpoint(self._embed, own, dropout, before, chunk, after, use_reentrant=False)
             else:
@@ -94,12 +97,12 @@ class TextCNN(nn.Module):
 
     def _embed(self, lengths: List[int], dropout: float, *parts: Tensor) -> Tensor:
         """Tokens that come in parts, one after another, (tokens, width)."""
-        vectors = drop(torch.cat(parts) if len(parts) > 1 else parts[0], dropout, self.training)
+        vectors = drop(torch.cat(parts) if len(parts) > 1 else parts[0], dropout, True)
         seen = self.normalize(vectors) if self.norm == "pre" else vectors
         paths = [] if self.bridge is None else [self.bridge(vectors)]
         if self.project is not None:
             hidden = ACTIVATIONS[self.activation](self._convolve(seen, lengths))
-            paths.append(self.project(drop(hidden, dropout, self.training)))
+            paths.append(self.project(drop(hidden, dropout, True)))
         out = paths[0] if len(paths) == 1 else paths[0] + paths[1]
         return self.normalize(out) if self.norm == "post" else out
 

@@ -21,7 +21,7 @@ def drop(vectors: Tensor, rate: float, training: bool) -> Tensor:
     On a CPU each value takes 16 random bits of torch's generator, so that the rate is met to 1 / 131,072; elsewhere
     it is torch's own function.
     """
-    if not training or not rate:
+    if not training or rate < 1 / (2 * LEVELS):
         return vectors
     if vectors.device.type != "cpu" or rate >= 1:
         return nn.functional.dropout(vectors, rate, training)

@@ -1,9 +1,10 @@
 """A pretrained Hugging Face encoder: where it comes from, and how it is described and made again."""
 
+import contextlib
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from .dropout import replace_dropout
 from .pieces import NO_LIMIT, PieceTokenizer, special_settings
@@ -89,12 +90,15 @@ def load_pretrained(
     try:
         depth = AutoConfig.from_pretrained(source).num_hidden_layers
         if not all(-depth - 1 <= layer <= depth for layer in layers):
-            raise _NoSuchLayer(f'layers = {list(layers)}: "{encoder}" has layers 0 to {depth}.')
+            raise _NoSuchLayer(
+                f'layers = {list(layers)}: "{encoder}" has layers 0 to {depth}; -1 is the last, -{depth + 1} the first.'
+            )
         chosen = [layer % (depth + 1) for layer in layers]
         settings = {} if max(chosen) == depth else {"num_hidden_layers": max(chosen)}
-        found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, settings)
-    except _NoSuchLayer:
-        raise
+        with _quiet() if settings else contextlib.nullcontext():
+            found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, settings)
+    except _NoSuchLayer as error:
+        raise ValueError(str(error)) from None
     except Exception as error:  # transformers and safetensors raise what they like for a broken or missing file
         raise _cannot_load(encoder, error) from None
     config = found.transformer.config
@@ -113,8 +117,21 @@ def load_pretrained(
     return _prepared(found.transformer.float()), tokenizer, description, chosen
 
 
-class _NoSuchLayer(ValueError):
+class _NoSuchLayer(Exception):
     pass
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' warning that a checkpoint has layers which the model has not."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def rebuild(description: Dict[str, Any]) -> Tuple[Any, PieceTokenizer]:

@@ -14,6 +14,7 @@ The products are oneDNN's, through the operators that PyTorch's own compiler emi
 """
 
 import copy
+import threading
 from functools import cache
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
@@ -87,6 +88,10 @@ class Int8Linear(nn.Module):
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_packed": None}
 
+    def _load_from_state_dict(self, *arguments: Any, **settings: Any) -> None:
+        self._packed = None
+        super()._load_from_state_dict(*arguments, **settings)
+
     def _pack(self) -> Any:
         scale, zero = self.plan["input"]
         return (
@@ -139,14 +144,17 @@ class Int8Linear(nn.Module):
         return nn.Sequential(linear, nn.GELU(self.plan["gelu"])) if self.plan["gelu"] else linear
 
 
-class Shared:
-    """What the layers of an encoder pass each other: integers of an input that several take, and units aside."""
+class Shared(threading.local):
+    """What the layers of an encoder pass each other: integers of an input that several take, and units aside.
+
+    Each thread has its own.
+    """
 
     def __init__(self) -> None:
         self.clear()
 
-    def __getstate__(self) -> Dict[str, Any]:
-        return {"aside": None, "_of": None, "_integers": None}
+    def __reduce__(self) -> Any:
+        return Shared, ()
 
     def clear(self) -> None:
         """Let go of the tensors of the last run."""

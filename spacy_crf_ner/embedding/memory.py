@@ -1,5 +1,6 @@
 """How many wordpieces go through the encoder at once, so that memory suffices."""
 
+import contextlib
 from typing import Callable
 
 import torch
@@ -17,19 +18,31 @@ def device_name(device: torch.device) -> str:
 
 
 def find_budget(device: torch.device, trial: Callable[[int], None]) -> int:
-    """Wordpieces that fit into the memory of a GPU at once.
+    """Wordpieces that fit into the memory of a GPU at once. RAISES (RuntimeError): Not even a single window does.
 
     trial (Callable[[int], None]): Runs a micro-batch of so many pieces, with its way back where there is one.
     RETURNS (int): A power of two; see `largest_budget`.
     """
-    trial(CPU_BUDGET)  # what is allocated once only
+    size = CPU_BUDGET
+    while not _fits(trial, size):  # also for what is allocated once only
+        if size == 1:
+            raise out_of_memory(size)
+        size //= 2
+        torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    trial(CPU_BUDGET)
+    trial(size)
     taken = torch.cuda.max_memory_allocated(device) - before
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return largest_budget(taken / CPU_BUDGET, free)
+    return largest_budget(taken / size, free)
+
+
+def _fits(trial: Callable[[int], None], size: int) -> bool:
+    with contextlib.suppress(torch.OutOfMemoryError):
+        trial(size)
+        return True
+    return False
 
 
 def largest_budget(bytes_a_piece: float, free: float) -> int:
@@ -42,6 +55,7 @@ def largest_budget(bytes_a_piece: float, free: float) -> int:
 
 def out_of_memory(n_pieces: int) -> RuntimeError:
     return RuntimeError(
-        f"The GPU's memory is too small even for {n_pieces} wordpieces at once. Use a smaller window or a smaller "
-        "encoder, freeze its lower layers (frozen_layers), or free the memory that other processes hold."
+        f"The GPU's memory is too small even for {n_pieces} wordpieces at once. Set micro_batch_pieces to less, use a "
+        "smaller window or a smaller encoder, freeze its lower layers (frozen_layers), or free the memory that other "
+        "processes hold."
     )

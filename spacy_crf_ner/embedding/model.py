@@ -96,7 +96,9 @@ def TransformerCNN(
     if micro_batch_pieces != "auto" and micro_batch_pieces < 1:
         raise ValueError(f'micro_batch_pieces = {micro_batch_pieces} must be at least 1, or "auto".')
     if not layers or len(set(layers)) < len(layers):
-        raise ValueError(f"layers = {list(layers)}: it names one layer or several different ones.")
+        raise ValueError(
+            f"layers = {list(layers)}: name at least one layer, and none twice. [-1] is the last one alone."
+        )
     if pooling not in POOLINGS:
         raise ValueError(f'pooling = "{pooling}" is not one of {", ".join(POOLINGS)}.')
     if frozen_layers not in (None, "all") and (isinstance(frozen_layers, str) or frozen_layers < 0):
@@ -163,11 +165,12 @@ def forward(model: Embedding, docs: List[Doc], is_train: bool) -> Tuple[List[Flo
     running: Running = model.attrs["running"]
     window, stride = model.attrs["window"], model.attrs["stride"]
     module.freeze(running.frozen_layers)
+    settings = (window, stride, model.attrs["pooling"], running.precision)
     if is_train:
-        module.keep_vectors(running.cache)
+        module.keep_vectors(running.cache, settings)
         module.scale_loss(running.precision)
     documents = module.tokenizer(docs)
-    known = module.known(documents)
+    known = module.known(documents, settings)
     budget = module.budget(running.micro_batch_pieces, window, running.precision, is_train)
     batch = batch_pieces(module.tokenizer, documents, window, stride, budget, model.attrs["pooling"], known)
     dropout = model.attrs["dropout_rate"] if is_train else 0.0

@@ -23,6 +23,17 @@ SEED_STEP = 1 << 16
 Frozen = Optional[Union[int, Literal["all"]]]
 
 
+class Mode(NamedTuple):
+    """How windows go through the encoder: the same on the way back, whatever the module was used for in between.
+
+    precision (str): What it is computed in. trains (bool): With gradients. drops (bool): With the encoder's dropout.
+    """
+
+    precision: Precision
+    trains: bool
+    drops: bool
+
+
 class TransformerCNNModule(nn.Module):
     """Encoder over windows of wordpieces, token vectors pooled from their pieces, CNN over the tokens.
 
@@ -81,19 +92,26 @@ class TransformerCNNModule(nn.Module):
             blocks = _blocks(self.encoder)
             if not 0 <= frozen <= len(blocks):
                 raise ValueError(
-                    f"frozen_layers = {frozen}: {self.encoder.config.model_type} has {len(blocks)} layers that can be "
-                    'frozen by themselves. "all" freezes the whole encoder.'
+                    f"frozen_layers = {frozen}: the encoder ({self.encoder.config.model_type}) has {len(blocks)} "
+                    'layers that can be frozen by themselves. "all" freezes the whole encoder.'
                 )
             for part in (getattr(self.encoder, "embeddings", self.encoder.get_input_embeddings()), *blocks[:frozen]):
                 part.requires_grad_(False)
         self._frozen = frozen
 
-    def keep_vectors(self, place: Cache) -> None:
-        """Keep what a frozen encoder gives; "none" forgets it."""
+    def keep_vectors(self, place: Cache, settings: Any) -> None:
+        """Keep what a frozen encoder gives; "none" forgets it.
+
+        settings: What its vectors depend on but for the document; others begin anew.
+        """
         if place == "none":
             self._cache = None
-        elif self._cache is None:
-            self._cache = VectorCache(place, self.device)
+        elif self._cache is None or self._cache.settings != settings:
+            self._cache = VectorCache(place, self.device, settings)
+
+    def weights_changed(self) -> None:
+        """Forget what was made of weights that are no more."""
+        self._converted.drop()
 
     def scale_loss(self, precision: Precision) -> None:
         """Have gradients scaled where the precision asks for it."""
@@ -102,9 +120,9 @@ class TransformerCNNModule(nn.Module):
         elif precision != "fp16":
             self.loss_scale = None
 
-    def known(self, documents: Sequence[DocPieces]) -> Dict[int, Tensor]:
-        """Which documents the encoder need not see again, and their pooled vectors."""
-        if self._cache is None:
+    def known(self, documents: Sequence[DocPieces], settings: Any) -> Dict[int, Tensor]:
+        """Which documents the encoder need not see again, and their pooled vectors; settings: see `keep_vectors`."""
+        if self._cache is None or self._cache.settings != settings:
             return {}
         kept = ((i, self._cache.get(pieces.key)) for i, pieces in enumerate(documents))
         return {i: vectors for i, vectors in kept if vectors is not None}
@@ -115,7 +133,7 @@ class TransformerCNNModule(nn.Module):
         wanted: So many, or "auto": what fits into the memory of a GPU, found at the first use and remembered. Where
             memory turned out to be too small for either, less.
         """
-        key = self._budget_key(is_train)
+        key = self._budget_key(Mode(precision, is_train, False))
         if wanted != "auto":
             return min(wanted, self.found.get(key, wanted))
         if self.device.type != "cuda":
@@ -124,8 +142,9 @@ class TransformerCNNModule(nn.Module):
             self.found[key] = find_budget(self.device, lambda n: self._try_out(n, window, precision, is_train))
         return self.found[key]
 
-    def _budget_key(self, is_train: bool) -> str:
-        return f"micro_batch_pieces, {'training' if is_train else 'prediction'}, {device_name(self.device)}"
+    def _budget_key(self, mode: Mode) -> str:
+        use = "training" if mode.trains else "prediction"
+        return f"micro_batch_pieces, {use}, {mode.precision}, {device_name(self.device)}"
 
     def _try_out(self, n_pieces: int, window: int, precision: Precision, is_train: bool) -> None:
         """Run a micro-batch of so many pieces, and in training its way back."""
@@ -134,9 +153,8 @@ class TransformerCNNModule(nn.Module):
         one = np.zeros(1, dtype=np.int64)
         batch = MicroBatch(ids, np.full(len(ids), longest), one, one, one, np.ones(1, dtype=np.float32))
         trained = self._trained() if is_train else []
-        self.encoder.train(is_train)
         with torch.set_grad_enabled(bool(trained)):
-            part = self._pool_windows(batch, 0, precision)
+            part = self._pool_windows(batch, 0, Mode(precision, is_train, is_train))
         if trained:
             torch.autograd.grad(part.sum(), trained, allow_unused=True)
 
@@ -156,19 +174,19 @@ class TransformerCNNModule(nn.Module):
         precision (str): What encoder and CNN are computed in. Weights are float32 all the same.
         RETURNS (Tensor): float32, (tokens, width).
         """
-        self.encoder.train(self.training and dropout > 0 and self._frozen != "all")
+        mode = Mode(precision, self.training, self.training and dropout > 0 and self._frozen != "all")
         if self.training:
             if self._integers is not None or precision == "int8":
                 raise ValueError(
                     "A quantized pipeline cannot be trained. Train the one that it was made of, then quantize."
                 )
-            self._converted.drop()
+            self.weights_changed()
             words = self.encoder.get_input_embeddings()
             if isinstance(words, nn.Embedding):
                 # on a CPU filling a gradient for the whole vocabulary with zeros would take a twentieth of the step
                 words.sparse = self.device.type == "cpu"
-        tokens = self._pool(batch, precision)  # (tokens, layers * hidden)
-        if known or self._cache is not None:
+        tokens = self._pool(batch, mode)  # (tokens, layers * hidden)
+        if known or (self.training and self._cache is not None):
             self._exchange(batch, known, tokens)
         if self.mix is not None:
             tokens = self.mix(tokens)
@@ -177,16 +195,16 @@ class TransformerCNNModule(nn.Module):
         with computed_in(precision, self.device):
             return self.cnn(tokens, batch.doc_lengths, dropout).float()
 
-    def _pool(self, batch: PieceBatch, precision: Precision) -> Tensor:
+    def _pool(self, batch: PieceBatch, mode: Mode) -> Tensor:
         """Each token's vector from pieces, those from the centre of a window: float32, (tokens, layers * hidden)."""
         n_tokens = sum(batch.doc_lengths)
         parameters = self._trained() if torch.is_grad_enabled() else []
         if parameters and batch.micro_batches:
-            return _Pool.apply(self, batch.micro_batches, n_tokens, precision, *parameters)
+            return _Pool.apply(self, batch.micro_batches, n_tokens, mode, *parameters)
         with torch.no_grad():
             tokens = self.empty_tokens(n_tokens)
             for micro_batch in batch.micro_batches:
-                for run in self.run(micro_batch, None, precision):
+                for run in self.run(micro_batch, None, mode):
                     tokens.index_add_(0, run.tokens, run.part)
             return tokens
 
@@ -199,35 +217,36 @@ class TransformerCNNModule(nn.Module):
         for i, (pieces, length) in enumerate(zip(batch.documents, batch.doc_lengths)):
             if i in known:
                 tokens[at : at + length] = known[i]
-            elif self._cache is not None:
+            elif self.training and self._cache is not None:
                 self._cache.put(pieces.key, tokens[at : at + length])
             at += length
 
-    def run(self, micro_batch: MicroBatch, seed: Optional[int], precision: Precision) -> Iterator["_Run"]:
+    def run(self, micro_batch: MicroBatch, seed: Optional[int], mode: Mode) -> Iterator["_Run"]:
         """Embed a micro-batch, in halves and quarters where the GPU's memory does not suffice."""
-        left = [(micro_batch, seed)]
+        left = [(micro_batch, seed, SEED_STEP)]
         while left:
-            part, seed = left.pop()
-            if len(part.ids) == 1 or part.ids.size <= self.found.get(self._budget_key(self.training), part.ids.size):
-                vectors = self.attempt(part, seed, precision)
+            part, seed, step = left.pop()
+            if len(part.ids) == 1 or part.ids.size <= self.found.get(self._budget_key(mode), part.ids.size):
+                vectors = self.attempt(part, seed, mode)
                 if vectors is not None:
                     yield _Run(part, seed, vectors, torch.from_numpy(part.tokens).to(self.device))
                     continue
-                self.note_lack(part)
-            halves = part.halves()
-            left += [(halves[1], None if seed is None else seed + 1), (halves[0], seed)]
+                self.note_lack(part, mode)
+            first, second = part.halves()
+            step //= 2
+            left += [(second, None if seed is None else seed + step, step), (first, seed, step)]
 
-    def attempt(self, micro_batch: MicroBatch, seed: Optional[int], precision: Precision) -> Optional[Tensor]:
+    def attempt(self, micro_batch: MicroBatch, seed: Optional[int], mode: Mode) -> Optional[Tensor]:
         """`_pool_windows`, or None where the memory does not suffice."""
         with contextlib.suppress(torch.OutOfMemoryError):
-            return self._pool_windows(micro_batch, seed, precision)
+            return self._pool_windows(micro_batch, seed, mode)
         return None
 
-    def note_lack(self, micro_batch: MicroBatch) -> None:
+    def note_lack(self, micro_batch: MicroBatch, mode: Mode) -> None:
         """Remember that so much does not fit into memory. RAISES (RuntimeError): It is a single window."""
         if len(micro_batch.ids) == 1:
             raise out_of_memory(micro_batch.ids.size)
-        key = self._budget_key(self.training)
+        key = self._budget_key(mode)
         self.found[key] = min(self.found.get(key, micro_batch.ids.size), micro_batch.ids.size // 2)
         logger.warning(
             "%s: out of memory with %d wordpieces at once; %d from now on.",
@@ -236,15 +255,16 @@ class TransformerCNNModule(nn.Module):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _pool_windows(self, micro_batch: MicroBatch, seed: Optional[int], precision: Precision) -> Tensor:
+    def _pool_windows(self, micro_batch: MicroBatch, seed: Optional[int], mode: Mode) -> Tensor:
         """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, layers * hidden)."""
         ids, n_real, _, places, owners, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
         mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
-        if self.training:
-            with seeded(seed, self.device), computed_in(precision, self.device):
+        self.encoder.train(mode.drops)
+        if mode.trains:
+            with seeded(seed, self.device), computed_in(mode.precision, self.device):
                 hidden = self._encode(self.encoder, ids, mask)  # (windows, longest, layers * hidden)
         else:
-            hidden = self._encode(self.predictor(precision), ids, mask)
+            hidden = self._encode(self.predictor(mode.precision), ids, mask)
             if self._integers is not None:
                 self._integers.clear()
         pieces = hidden.flatten(0, 1)[places].float() * shares[:, None]
@@ -253,6 +273,7 @@ class TransformerCNNModule(nn.Module):
     def quantize(self, batches: Iterable[Tuple[Tensor, Tensor]]) -> Dict[str, Plan]:
         """Turn the encoder into one of integers, fitted to examples: input ids and attention mask of each."""
         self.eval()
+        self._cache = None
         plans = make_int8(self.encoder, observe(self.encoder, batches))
         self._integers = next(m.shared for m in self.encoder.modules() if isinstance(m, Int8Linear))
         return plans
@@ -263,7 +284,7 @@ class TransformerCNNModule(nn.Module):
             if precision == "int8":
                 raise ValueError(
                     'precision = "int8" is for a pipeline that was quantized: '
-                    "python -m spacy crf-ner quantize MODEL OUTPUT. Train in another precision."
+                    "python -m spacy crf-ner quantize MODEL OUTPUT. This one was not; choose another precision."
                 )
             return self.encoder if precision == "fp32" else self._converted.get(self.encoder, precision)
         if precision == "int8" and self.device.type == "cpu" and works():
@@ -319,11 +340,11 @@ class _Pool(torch.autograd.Function):
         module: TransformerCNNModule,
         micro_batches: Sequence[MicroBatch],
         n_tokens: int,
-        precision: Precision,
+        mode: Mode,
         *parameters: nn.Parameter,
     ) -> Tensor:
         seeds: List[Optional[int]] = [None] * len(micro_batches)
-        if module.encoder.training:
+        if mode.drops:
             # one draw, so that what is drawn next does not depend on how many there are
             first = int(torch.randint(2**62, (), device="cpu"))
             seeds = [first + i * SEED_STEP for i in range(len(micro_batches))]
@@ -331,17 +352,17 @@ class _Pool(torch.autograd.Function):
         again = list(zip(micro_batches, seeds))[1:]
         done: List[Tuple[MicroBatch, Optional[int]]] = []
         with torch.enable_grad():
-            kept = module.attempt(micro_batches[0], seeds[0], precision)
+            kept = module.attempt(micro_batches[0], seeds[0], mode)
         if kept is None:
             again.insert(0, (micro_batches[0], seeds[0]))
         else:
             tokens.index_add_(0, torch.from_numpy(micro_batches[0].tokens).to(tokens.device), kept.detach())
             done.append((micro_batches[0], seeds[0]))
         for micro_batch, seed in again:
-            for run in module.run(micro_batch, seed, precision):
+            for run in module.run(micro_batch, seed, mode):
                 tokens.index_add_(0, run.tokens, run.part)
                 done.append((run.micro_batch, run.seed))
-        ctx.module, ctx.precision, ctx.kept, ctx.done, ctx.parameters = module, precision, kept, done, parameters
+        ctx.module, ctx.mode, ctx.kept, ctx.done, ctx.parameters = module, mode, kept, done, parameters
         return tokens
 
     @staticmethod
@@ -353,14 +374,21 @@ class _Pool(torch.autograd.Function):
             d_part = d_tokens[torch.from_numpy(micro_batch.tokens).to(d_tokens.device)]
             gradients = _way_back(ctx, kept, micro_batch, seed, d_part)
             if gradients is None:
-                ctx.module.note_lack(micro_batch)
+                # once more, when what was held is free; not in parts, which would drop other values than before
                 kept = None
+                if len(micro_batch.ids) > 1:
+                    ctx.module.note_lack(micro_batch, ctx.mode)
                 gradients = _way_back(ctx, kept, micro_batch, seed, d_part)
             if gradients is None:
                 raise out_of_memory(micro_batch.ids.size)
             for i, gradient in enumerate(gradients):
-                if gradient is not None:
-                    total[i] = gradient if total[i] is None else total[i].add_(gradient)  # type: ignore[union-attr]
+                if gradient is None:
+                    continue
+                if total[i] is None:
+                    # sparse ones would grow with every micro-batch that is added
+                    total[i] = gradient if len(ctx.done) == 1 else gradient.to_dense()
+                else:
+                    total[i].add_(gradient)  # type: ignore[union-attr]
         return (None, None, None, None, *total)
 
 
@@ -371,7 +399,7 @@ def _way_back(
     with contextlib.suppress(torch.OutOfMemoryError):
         if kept is None:
             with torch.enable_grad():
-                kept = ctx.module._pool_windows(micro_batch, seed, ctx.precision)
+                kept = ctx.module._pool_windows(micro_batch, seed, ctx.mode)
         return torch.autograd.grad(kept, ctx.parameters, d_part, allow_unused=True)
     return None
 

@@ -14,7 +14,7 @@ Pooling = Literal["mean", "first", "last"]
 POOLINGS = ("mean", "first", "last")
 Content = Tuple[bytes, str, str]
 NO_LIMIT = 1_000_000
-# Wordpieces that a tokenizer remembers, with some ten bytes for each.
+# Wordpieces that a tokenizer remembers: some 70 MB of short documents, less of long ones.
 REMEMBERED_PIECES = 500_000
 
 

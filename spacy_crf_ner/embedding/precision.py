@@ -69,7 +69,7 @@ def cpu_has_bf16() -> bool:
 class Converted:
     """An encoder with its weights in another precision, for prediction: they are converted once and not in each call.
 
-    Converted anew when the encoder's own weights were changed.
+    Whoever changes the encoder's own weights has to say so (`drop`); what loads others in place is noticed.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Converted:
         self._made_of: Any = None
 
     def get(self, encoder: torch.nn.Module, precision: Precision) -> Any:
-        # torch counts the changes of a tensor; what replaces a tensor's memory stands elsewhere
+        # torch counts most changes of a tensor, though not those of its fused optimizers
         parameters = list(encoder.parameters())
         state = (precision, [(p.data_ptr(), p._version) for p in parameters])
         if state != self._made_of:

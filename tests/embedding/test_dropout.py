@@ -34,6 +34,8 @@ def test_outside_training_and_at_the_ends_it_is_torchs_own() -> None:
     vectors = torch.randn(5, 3)
     assert drop(vectors, 0.5, False) is vectors
     assert drop(vectors, 0.0, True) is vectors
+    assert drop(vectors, 1e-6, True) is vectors  # less than the smallest rate there is
+    assert (drop(torch.ones(1000), 1e-5, True) > 0).float().mean() > 0.99
     assert not drop(vectors, 1.0, True).any()
 
 

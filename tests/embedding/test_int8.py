@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -102,6 +103,16 @@ def test_layers_of_one_input_make_integers_of_it_once(monkeypatch: pytest.Monkey
     assert len(calls) == 1
     torch.testing.assert_close(layers[1](other).double(), reference(layers[1], other), rtol=1e-5, atol=1e-5)
     assert len(calls) == 2
+
+
+def test_other_weights_are_taken_up() -> None:
+    layer = filled(PLAN)
+    vectors = torch.randn(5, 24)
+    layer(vectors)
+    layer.load_state_dict(filled(PLAN).state_dict())
+    # a tensor of its own, since what was made of the last one is remembered
+    vectors = vectors.clone()
+    torch.testing.assert_close(layer(vectors).double(), reference(layer, vectors), rtol=1e-5, atol=1e-5)
 
 
 # Whole encoders
@@ -265,6 +276,18 @@ def test_it_is_stored_and_runs_at_other_precisions_too(encoder: str) -> None:
         for a, b in zip(results[precision], exact):
             np.testing.assert_allclose(a, b, atol=0.6)
     assert not np.array_equal(results["int8"][1], results["fp32"][1])
+
+
+def test_threads_do_not_disturb_each_other(encoder: str) -> None:
+    model, _ = quantized(encoder)
+    model.attrs["running"] = type(model.attrs["running"])(None, "none", "auto", "int8")
+    batches_of = [docs(40 + i, 3, 90 - i) for i in range(4)]
+    expected = [model.predict(batch) for batch in batches_of]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for batch, vectors in zip(expected, pool.map(model.predict, batches_of)):
+                for a, b in zip(batch, vectors):
+                    np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_without_the_instructions_it_runs_in_float32_and_says_so(

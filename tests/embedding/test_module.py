@@ -13,6 +13,7 @@ from spacy.tokens import Doc
 from thinc.api import Adam, Model, set_dropout_rate
 
 from spacy_crf_ner.embedding import cache as cache_module
+from spacy_crf_ner.embedding import cnn as cnn_module
 from spacy_crf_ner.embedding import module as module_module
 from spacy_crf_ner.embedding.memory import LARGEST_BUDGET, largest_budget
 from spacy_crf_ner.embedding.model import TransformerCNN
@@ -103,7 +104,7 @@ def test_out_of_memory_leaves_no_trace_but_a_smaller_budget(
         same(expected, vectors)
     # the random numbers after the step do not show that it had to be tried again
     assert torch.equal(torch.rand(3), after)
-    assert module_of(model).found == {"micro_batch_pieces, training, cpu": 40}
+    assert module_of(model).found == {"micro_batch_pieces, training, fp32, cpu": 40}
     scarce.failures.clear()
     gradients(model, batch, dropout)
     assert not scarce.failures
@@ -112,7 +113,7 @@ def test_out_of_memory_leaves_no_trace_but_a_smaller_budget(
     gradients(again, batch, dropout)
     assert not scarce.failures
     model.predict(batch)
-    assert module_of(model).found["micro_batch_pieces, prediction, cpu"] == 40
+    assert module_of(model).found["micro_batch_pieces, prediction, fp32, cpu"] == 40
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -195,17 +196,76 @@ def test_auto_finds_a_budget_once_and_remembers_it(encoder: str, monkeypatch: py
     for is_train in (True, False, True):
         assert module.budget("auto", 20, "fp32", is_train) == 40
     assert len(tried) == 2
-    assert module.found == {"micro_batch_pieces, training, a GPU": 40, "micro_batch_pieces, prediction, a GPU": 40}
+    assert module.found == {
+        "micro_batch_pieces, training, fp32, a GPU": 40,
+        "micro_batch_pieces, prediction, fp32, a GPU": 40,
+    }
     assert module.budget(30, 20, "fp32", True) == 30
 
 
+@pytest.mark.parametrize("used_before", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("is_train", [True, False])
-def test_trying_out_leaves_neither_gradients_nor_random_numbers(encoder: str, is_train: bool) -> None:
-    module = module_of(build(encoder))
+def test_trying_out_leaves_neither_gradients_nor_random_numbers(
+    encoder: str, is_train: bool, precision: Any, used_before: bool
+) -> None:
+    model = build(encoder, precision=precision)
+    if used_before:
+        model.predict(docs(3))
+    module = module_of(model)
     before = torch.get_rng_state()
-    module._try_out(200, 20, "fp32", is_train)
+    module._try_out(200, 20, precision, is_train)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(p.grad is None for p in module.parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_prediction_between_forward_and_backward_changes_nothing(
+    encoder: str, precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cnn_module, "CHUNK", 30)
+    found = []
+    for predicts in (False, True):
+        model = build(encoder, precision=precision, micro_batch_pieces=40)
+        set_dropout_rate(model, 0.3)
+        torch.manual_seed(1)
+        vectors, backprop = model.begin_update(docs(50, 3, 21))
+        if predicts:
+            model.predict(docs(4))
+        backprop([np.random.default_rng(0).normal(size=v.shape).astype("f") for v in vectors])
+        found.append({n: p.grad.to_dense() for n, p in module_of(model).named_parameters() if p.grad is not None})
+    same(*found)
+
+
+@pytest.mark.parametrize("optimizer", ["ours", "thinc's"])
+def test_half_precision_follows_the_weights(encoder: str, optimizer: str) -> None:
+    sgd: Any = make_adamw(0.01, groups={}) if optimizer == "ours" else Adam(0.01)
+    model = build(encoder, precision="bf16")
+    _, backprop = model.begin_update(docs(9))
+    backprop([np.ones((9, 32), dtype="f")])
+    before = model.predict(docs(9))[0]
+    model.finish_update(sgd)
+    after = model.predict(docs(9))[0]
+    fresh = build(encoder, precision="bf16").from_bytes(model.to_bytes())
+    assert np.array_equal(after, fresh.predict(docs(9))[0])
+    assert not np.allclose(before, after, atol=1e-2)
+
+
+def test_halves_of_halves_drop_different_values(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: List[Any] = []
+    pool = TransformerCNNModule._pool_windows
+
+    def watch(module: Any, batch: Any, seed: Any, mode: Any) -> Any:
+        if len(batch.ids) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        seeds.append(seed)
+        return pool(module, batch, seed, mode)
+
+    monkeypatch.setattr(TransformerCNNModule, "_pool_windows", watch)
+    model = build(encoder, micro_batch_pieces=200)
+    set_dropout_rate(model, 0.5)
+    model.begin_update(docs(150))
+    assert len(seeds) == len(set(seeds)) > 8
 
 
 # Freezing
@@ -238,7 +298,7 @@ def test_frozen_parts_stay_as_they_are(encoder: str, frozen: Any, trained: set) 
 
 
 def test_more_frozen_layers_than_there_are(encoder: str) -> None:
-    with pytest.raises(ValueError, match="frozen_layers = 3: bert has 2 layers"):
+    with pytest.raises(ValueError, match=r"frozen_layers = 3: .*bert.* has 2 layers"):
         build(encoder, frozen_layers=3)
 
 
@@ -275,8 +335,16 @@ def test_kept_vectors_are_what_the_encoder_gives(encoder: str, place: str) -> No
     keeping.begin_update(batch)
     keeping.predict([*batch, *batch])
     assert len(runs) == n
-    keeping.predict(docs(7))
-    assert len(runs) == n + 1
+    # what is only predicted is not kept
+    for i in range(2):
+        keeping.predict(docs(7))
+        assert len(runs) == n + 1 + i
+    cache = module_of(keeping)._cache
+    keeping.attrs["window"] = 16
+    keeping.predict(batch)
+    assert len(runs) > n + 2
+    keeping.begin_update(batch)
+    assert module_of(keeping)._cache is not cache
     hook.remove()
     assert pickle.loads(pickle.dumps(module_of(keeping)))._cache is None
 
@@ -456,6 +524,6 @@ def test_other_architectures_can_be_frozen_and_cut(tmp_path: Path) -> None:
         intermediate_size=48, max_position_embeddings=64,
     )  # fmt: skip
     AlbertModel(config).save_pretrained(folder)
-    with pytest.raises(ValueError, match=r'albert has 0 layers.*"all"'):
+    with pytest.raises(ValueError, match=r'albert. has 0 layers.*"all"'):
         build(str(folder), frozen_layers=1)
     assert not any(p.requires_grad for p in module_of(build(str(folder), frozen_layers="all")).encoder.parameters())
