@@ -98,16 +98,18 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("texts", type=Path)
     parser.add_argument("--short", type=int, default=20_000)
-    parser.add_argument("--long", type=int, default=200_000)
-    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--long", type=int, default=200_000, help="0: leave this measurement out")
+    parser.add_argument("--documents", type=int, default=100_000, help="0: leave this measurement out")
     options = parser.parse_args()
-    texts = read_texts(options.texts, options.long)
+    texts = read_texts(options.texts, options.long or 20_000)
     result: Dict[str, Any] = {"benchmark": "embedding", "machine": machine()}
-    result["long"] = {
-        what: long_documents(options.model, texts, what, options.short, options.long)
-        for what in ("prediction", "training")
-    }
-    result["zone"] = apart(zone, options.model, texts, options.documents)
+    if options.long:
+        result["long"] = {
+            what: long_documents(options.model, texts, what, options.short, options.long)
+            for what in ("prediction", "training")
+        }
+    if options.documents:
+        result["zone"] = apart(zone, options.model, texts, options.documents)
     print(json.dumps(result))
 
 
