@@ -75,7 +75,7 @@ def test_of_real_texts(
     precision: str, encoder: str, trained: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tweets through the small pipeline: it knows nothing of them, so that many decisions are close ones."""
-    path = corpus("wnut17", "dev.conll")
+    path = corpus("wnut17", "emerging.dev.conll")
     blocks = path.read_text(encoding="utf-8").strip().split("\n\n")[:300]
     texts = [" ".join(line.split("\t")[0] for line in block.splitlines()) for block in blocks]
     trained.to_disk(tmp_path)
