@@ -490,7 +490,7 @@ class CRFEntityRecognizer(TrainablePipe):
 
         clamp (bool): Keep to the entities that are set already.
         """
-        clamp = clamp and self.cfg["output_spans"] == "ents" and any(doc.to_array([ENT_IOB]).any() for doc in docs)
+        clamp = clamp and self.cfg["output_spans"] == "ents" and any(doc.has_annotation("ENT_IOB") for doc in docs)
         if not clamp and not any(space_mask(doc).any() for doc in docs):
             return None
         module = head_module(self.model)
@@ -628,7 +628,7 @@ def _blocked(doc: Doc) -> np.ndarray:
 
 def _set_ents(doc: Doc, spans: List[Span]) -> None:
     """Add entities to those that are set; what no pipe has said anything of becomes O."""
-    if not doc.to_array([ENT_IOB]).any():
+    if not doc.has_annotation("ENT_IOB"):
         doc.set_ents(spans, default="outside")
         return
     present = {(e.start, e.end, e.label) for e in doc.ents}

@@ -1,12 +1,11 @@
 """A convolution over the tokens of each document."""
 
-from typing import Callable, Dict, List, Literal, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Literal, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from .dropout import drop
+from .dropout import drop, seeded, seeds
 
 # Tokens that are worked at once.
 CHUNK = 4096
@@ -62,42 +61,21 @@ class TextCNN(nn.Module):
         vectors (Tensor): The tokens of all documents one after another, (tokens, n_in).
         lengths (List[int]): Tokens in each document; nothing passes from one to the next.
         dropout (float): Share of the input and of the convolutions' outputs set to 0 in training.
-        RETURNS (Tensor): (tokens, width).
+        RETURNS (Tensor): float32, (tokens, width).
 
         More than CHUNK tokens go in chunks that see the neighbours of their ends. In training nothing of a chunk is
         kept; it is worked out again on the way back.
         """
-        halo = max(self.kernel_sizes, default=1) - 1
-        size = max(CHUNK, halo)
         if not self.training:
             dropout = 0.0  # said to each chunk, which may be worked again when the module has been used otherwise
-        if len(vectors) <= size:
-            return self._embed(lengths, dropout, vectors)
-        chunks = vectors.split(size)
-        ends = torch.tensor([0, *lengths]).cumsum(0)
-        trains = torch.is_grad_enabled()
-        outputs: List[Tensor] = []
-        for i, chunk in enumerate(chunks):
-            before = chunks[i - 1][len(chunks[i - 1]) - halo :] if i else chunk[:0]
-            after = chunks[i + 1][:halo] if i + 1 < len(chunks) else chunk[:0]
-            cuts = ends.clamp(i * size - len(before), i * size + len(chunk) + len(after)).unique()
-            own = cuts.diff().tolist()
-            if trains:
-                seen = checkpoint(self._embed, own, dropout, before, chunk, after, use_reentrant=False)
-            else:
-                seen = self._embed(own, dropout, before, chunk, after)
-            seen = seen[len(before) : len(before) + len(chunk)]
-            if trains:
-                outputs.append(seen)
-                continue
-            if not outputs:
-                outputs.append(seen.new_empty(len(vectors), seen.shape[1]))
-            outputs[0][i * size : i * size + len(chunk)] = seen
-        return torch.cat(outputs) if trains else outputs[0]
+        if len(vectors) <= CHUNK:
+            return self.embed(vectors, lengths, dropout).float()
+        chunks = list(cut_chunks(lengths, max(self.kernel_sizes, default=1) - 1))
+        return _InChunks.apply(self, chunks, dropout, vectors, *(p for p in self.parameters() if p.requires_grad))
 
-    def _embed(self, lengths: List[int], dropout: float, *parts: Tensor) -> Tensor:
-        """Tokens that come in parts, one after another, (tokens, width)."""
-        vectors = drop(torch.cat(parts) if len(parts) > 1 else parts[0], dropout, True)
+    def embed(self, vectors: Tensor, lengths: List[int], dropout: float) -> Tensor:
+        """`forward`, all at once."""
+        vectors = drop(vectors, dropout, True)
         seen = self.normalize(vectors) if self.norm == "pre" else vectors
         paths = [] if self.bridge is None else [self.bridge(vectors)]
         if self.project is not None:
@@ -127,3 +105,78 @@ class TextCNN(nn.Module):
             kernel = conv.weight.transpose(1, 2).flatten(1)  # (filters, size * n_in)
             outputs.append(nn.functional.linear(seen, kernel, conv.bias)[place - gap])
         return torch.cat(outputs, 1)
+
+
+class Chunk(NamedTuple):
+    """Some tokens, and what a convolution sees of those around them.
+
+    start, end (int): The tokens, end exclusive. first, last (int): With their neighbours. lengths (List[int]): How many
+        of the latter there are of each document.
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+    lengths: List[int]
+
+
+def cut_chunks(lengths: Sequence[int], halo: int) -> Iterator[Chunk]:
+    """All tokens in chunks of CHUNK, which see `halo` tokens on each side."""
+    ends = torch.tensor([0, *lengths]).cumsum(0)
+    n_tokens = int(ends[-1])
+    for start in range(0, n_tokens, CHUNK):
+        end = min(start + CHUNK, n_tokens)
+        first, last = max(start - halo, 0), min(end + halo, n_tokens)
+        yield Chunk(start, end, first, last, ends.clamp(first, last).unique().diff().tolist())
+
+
+class _InChunks(torch.autograd.Function):
+    """`TextCNN.embed` of one chunk after another; each is worked out again on the way back, with the same dropout.
+
+    Unlike with checkpoints over chunks nothing is split and joined again: beside the vectors that go in and out, and
+    their gradients, one chunk's activations are held.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, cnn: TextCNN, chunks: List[Chunk], dropout: float, vectors: Tensor, *parameters: nn.Parameter
+    ) -> Tensor:
+        kind = vectors.device.type
+        ctx.autocast = {"dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
+        ctx.cnn, ctx.dropout, ctx.parameters = cnn, dropout, parameters
+        ctx.chunks = list(zip(chunks, seeds(len(chunks), dropout > 0)))
+        # saved also that a change of them before the way back is noticed
+        ctx.save_for_backward(vectors, *parameters)
+        outputs: Optional[Tensor] = None
+        for chunk, seed in ctx.chunks:
+            seen = _embed_chunk(ctx, vectors[chunk.first : chunk.last], chunk, seed)
+            if outputs is None:
+                outputs = seen.new_empty(len(vectors), seen.shape[1], dtype=torch.float32)
+            outputs[chunk.start : chunk.end] = seen
+        return outputs  # type: ignore[return-value]
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Any) -> Any:
+        vectors, *_ = ctx.saved_tensors
+        needs = ctx.needs_input_grad[3]
+        d_vectors = torch.zeros_like(vectors) if needs else None
+        total: List[Optional[Tensor]] = [None] * len(ctx.parameters)
+        for chunk, seed in ctx.chunks:
+            part = vectors[chunk.first : chunk.last].detach().requires_grad_(needs)
+            with torch.enable_grad():
+                seen = _embed_chunk(ctx, part, chunk, seed)
+            wanted = [part, *ctx.parameters] if needs else ctx.parameters
+            d_seen = d_outputs[0][chunk.start : chunk.end].to(seen.dtype)
+            gradients = list(torch.autograd.grad(seen, wanted, d_seen, allow_unused=True))
+            if d_vectors is not None:
+                d_vectors[chunk.first : chunk.last] += gradients.pop(0)
+            # None for what has no part in it, as the normalisation where there is no convolution
+            total = [new if old is None or new is None else old.add_(new) for old, new in zip(total, gradients)]
+        return (None, None, None, d_vectors, *total)
+
+
+def _embed_chunk(ctx: Any, vectors: Tensor, chunk: Chunk, seed: Optional[int]) -> Tensor:
+    with seeded(seed, vectors.device), torch.autocast(vectors.device.type, **ctx.autocast):
+        seen = ctx.cnn.embed(vectors, chunk.lengths, ctx.dropout)
+    return seen[chunk.start - chunk.first : chunk.end - chunk.first]

@@ -8,17 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .attention import filled_up
 from .cache import Cache, VectorCache
 from .cnn import TextCNN
+from .dropout import SEED_STEP, seeded, seeds
 from .int8 import Int8Linear, Plan, insert, make_int8, observe, works
 from .memory import CPU_BUDGET, device_name, find_budget, out_of_memory
 from .pieces import DocPieces, MicroBatch, PieceBatch, PieceTokenizer
 from .precision import Converted, LossScale, Precision, computed_in, warn_without_int8
 
 logger = logging.getLogger("spacy")
-
-# Between the seeds of two micro-batches; halves of one have those between them.
-SEED_STEP = 1 << 16
 
 Frozen = Optional[Union[int, Literal["all"]]]
 
@@ -27,11 +26,13 @@ class Mode(NamedTuple):
     """How windows go through the encoder: the same on the way back, whatever the module was used for in between.
 
     precision (str): What it is computed in. trains (bool): With gradients. drops (bool): With the encoder's dropout.
+    encoder: The one that computes.
     """
 
     precision: Precision
     trains: bool
     drops: bool
+    encoder: Any
 
 
 class TransformerCNNModule(nn.Module):
@@ -133,30 +134,34 @@ class TransformerCNNModule(nn.Module):
         wanted: So many, or "auto": what fits into the memory of a GPU, found at the first use and remembered. Where
             memory turned out to be too small for either, less.
         """
-        key = self._budget_key(Mode(precision, is_train, False))
+        key = self._budget_key(precision, is_train)
         if wanted != "auto":
             return min(wanted, self.found.get(key, wanted))
         if self.device.type != "cuda":
             return CPU_BUDGET
         if key not in self.found:
-            self.found[key] = find_budget(self.device, lambda n: self._try_out(n, window, precision, is_train))
+            mode = self.mode(precision, is_train, is_train)
+            self.found[key] = find_budget(self.device, lambda n: self._try_out(n, window, mode))
         return self.found[key]
 
-    def _budget_key(self, mode: Mode) -> str:
-        use = "training" if mode.trains else "prediction"
-        return f"micro_batch_pieces, {use}, {mode.precision}, {device_name(self.device)}"
+    def _budget_key(self, precision: Precision, trains: bool) -> str:
+        use = "training" if trains else "prediction"
+        return f"micro_batch_pieces, {use}, {precision}, {device_name(self.device)}"
 
-    def _try_out(self, n_pieces: int, window: int, precision: Precision, is_train: bool) -> None:
+    def _try_out(self, n_pieces: int, window: int, mode: Mode) -> None:
         """Run a micro-batch of so many pieces, and in training its way back."""
         longest = min(window, self.tokenizer.max_length)
         ids = np.full((max(1, n_pieces // longest), longest), self.tokenizer.pad_id, dtype=np.int64)
         one = np.zeros(1, dtype=np.int64)
         batch = MicroBatch(ids, np.full(len(ids), longest), one, one, one, np.ones(1, dtype=np.float32))
-        trained = self._trained() if is_train else []
+        trained = self._trained() if mode.trains else []
         with torch.set_grad_enabled(bool(trained)):
-            part = self._pool_windows(batch, 0, Mode(precision, is_train, is_train))
+            part = self._pool_windows(batch, 0, mode)
         if trained:
             torch.autograd.grad(part.sum(), trained, allow_unused=True)
+
+    def mode(self, precision: Precision, trains: bool, drops: bool) -> Mode:
+        return Mode(precision, trains, drops, self.encoder if trains else self.predictor(precision))
 
     def _trained(self) -> List[nn.Parameter]:
         return [p for p in self.encoder.parameters() if p.requires_grad]
@@ -174,7 +179,6 @@ class TransformerCNNModule(nn.Module):
         precision (str): What encoder and CNN are computed in. Weights are float32 all the same.
         RETURNS (Tensor): float32, (tokens, width).
         """
-        mode = Mode(precision, self.training, self.training and dropout > 0 and self._frozen != "all")
         if self.training:
             if self._integers is not None or precision == "int8":
                 raise ValueError(
@@ -185,7 +189,8 @@ class TransformerCNNModule(nn.Module):
             if isinstance(words, nn.Embedding):
                 # on a CPU filling a gradient for the whole vocabulary with zeros would take a twentieth of the step
                 words.sparse = self.device.type == "cpu"
-        tokens = self._pool(batch, mode)  # (tokens, layers * hidden)
+        drops = self.training and dropout > 0 and self._frozen != "all"
+        tokens = self._pool(batch, self.mode(precision, self.training, drops))  # (tokens, layers * hidden)
         if known or (self.training and self._cache is not None):
             self._exchange(batch, known, tokens)
         if self.mix is not None:
@@ -193,7 +198,7 @@ class TransformerCNNModule(nn.Module):
         without = torch.from_numpy(batch.no_pieces).to(self.device)
         tokens = tokens.index_add_(0, without, self.no_pieces.expand(len(without), -1))
         with computed_in(precision, self.device):
-            return self.cnn(tokens, batch.doc_lengths, dropout).float()
+            return self.cnn(tokens, batch.doc_lengths, dropout)
 
     def _pool(self, batch: PieceBatch, mode: Mode) -> Tensor:
         """Each token's vector from pieces, those from the centre of a window: float32, (tokens, layers * hidden)."""
@@ -226,7 +231,8 @@ class TransformerCNNModule(nn.Module):
         left = [(micro_batch, seed, SEED_STEP)]
         while left:
             part, seed, step = left.pop()
-            if len(part.ids) == 1 or part.ids.size <= self.found.get(self._budget_key(mode), part.ids.size):
+            most = self.found.get(self._budget_key(mode.precision, mode.trains), part.ids.size)
+            if len(part.ids) == 1 or part.ids.size <= most:
                 vectors = self.attempt(part, seed, mode)
                 if vectors is not None:
                     yield _Run(part, seed, vectors, torch.from_numpy(part.tokens).to(self.device))
@@ -246,7 +252,7 @@ class TransformerCNNModule(nn.Module):
         """Remember that so much does not fit into memory. RAISES (RuntimeError): It is a single window."""
         if len(micro_batch.ids) == 1:
             raise out_of_memory(micro_batch.ids.size)
-        key = self._budget_key(mode)
+        key = self._budget_key(mode.precision, mode.trains)
         self.found[key] = min(self.found.get(key, micro_batch.ids.size), micro_batch.ids.size // 2)
         logger.warning(
             "%s: out of memory with %d wordpieces at once; %d from now on.",
@@ -259,15 +265,14 @@ class TransformerCNNModule(nn.Module):
         """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, layers * hidden)."""
         ids, n_real, _, places, owners, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
         mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
-        self.encoder.train(mode.drops)
-        if mode.trains:
-            with seeded(seed, self.device), computed_in(mode.precision, self.device):
-                hidden = self._encode(self.encoder, ids, mask)  # (windows, longest, layers * hidden)
-        else:
-            hidden = self._encode(self.predictor(mode.precision), ids, mask)
-            if self._integers is not None:
-                self._integers.clear()
-        pieces = hidden.flatten(0, 1)[places].float() * shares[:, None]
+        mode.encoder.train(mode.drops)
+        # a predictor has its weights in its own precision
+        inside = computed_in(mode.precision, self.device) if mode.trains else filled_up(self.device)
+        with seeded(seed, self.device), inside:
+            hidden = self._encode(mode.encoder, ids, mask)  # (windows, longest, layers * hidden)
+        if self._integers is not None:
+            self._integers.clear()
+        pieces = hidden.flatten(0, 1)[places].float().mul_(shares[:, None])
         return pieces.new_zeros(len(micro_batch.tokens), pieces.shape[1]).index_add(0, owners, pieces)
 
     def quantize(self, batches: Iterable[Tuple[Tensor, Tensor]]) -> Dict[str, Plan]:
@@ -343,31 +348,26 @@ class _Pool(torch.autograd.Function):
         mode: Mode,
         *parameters: nn.Parameter,
     ) -> Tensor:
-        seeds: List[Optional[int]] = [None] * len(micro_batches)
-        if mode.drops:
-            # one draw, so that what is drawn next does not depend on how many there are
-            first = int(torch.randint(2**62, (), device="cpu"))
-            seeds = [first + i * SEED_STEP for i in range(len(micro_batches))]
         tokens = module.empty_tokens(n_tokens)
-        again = list(zip(micro_batches, seeds))[1:]
+        again = list(zip(micro_batches, seeds(len(micro_batches), mode.drops)))
         done: List[Tuple[MicroBatch, Optional[int]]] = []
         with torch.enable_grad():
-            kept = module.attempt(micro_batches[0], seeds[0], mode)
-        if kept is None:
-            again.insert(0, (micro_batches[0], seeds[0]))
-        else:
+            kept = module.attempt(*again[0], mode)
+        if kept is not None:
             tokens.index_add_(0, torch.from_numpy(micro_batches[0].tokens).to(tokens.device), kept.detach())
-            done.append((micro_batches[0], seeds[0]))
+            done.append(again.pop(0))
         for micro_batch, seed in again:
             for run in module.run(micro_batch, seed, mode):
                 tokens.index_add_(0, run.tokens, run.part)
                 done.append((run.micro_batch, run.seed))
         ctx.module, ctx.mode, ctx.kept, ctx.done, ctx.parameters = module, mode, kept, done, parameters
+        ctx.save_for_backward(*parameters)
         return tokens
 
     @staticmethod
     def backward(ctx: Any, *d_outputs: Any) -> Any:
         (d_tokens,) = d_outputs
+        ctx.saved_tensors  # noqa: B018 # torch complains where weights have changed since
         total: List[Optional[Tensor]] = [None] * len(ctx.parameters)
         for micro_batch, seed in ctx.done:
             kept, ctx.kept = ctx.kept, None
@@ -402,20 +402,6 @@ def _way_back(
                 kept = ctx.module._pool_windows(micro_batch, seed, ctx.mode)
         return torch.autograd.grad(kept, ctx.parameters, d_part, allow_unused=True)
     return None
-
-
-@contextlib.contextmanager
-def seeded(seed: Optional[int], device: torch.device) -> Iterator[None]:
-    """Random numbers from a seed, without a trace in those that come after. None: as they come."""
-    if seed is None:
-        yield
-        return
-    gpus = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus):
-        torch.default_generator.manual_seed(seed)
-        for gpu in gpus:
-            torch.cuda.default_generators[gpu].manual_seed(seed)
-        yield
 
 
 def _blocks(encoder: Any) -> Sequence[nn.Module]:

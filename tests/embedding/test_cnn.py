@@ -86,3 +86,36 @@ def test_chunks_are_the_whole(kernel_sizes: list, chunk: int, monkeypatch: pytes
         answers.append([out.detach(), vectors.grad, *(p.grad.clone() for p in cnn.parameters() if p.grad is not None)])
     for whole, parts in zip(*answers):
         torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_chunks_drop_the_same_on_the_way_back(precision: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnn_module, "CHUNK", 5)
+    cnn = build(activation="tanh").train()
+    generator = torch.Generator().manual_seed(1)
+    vectors, direction, weights = (torch.randn(12, 6, generator=generator) for _ in range(3))
+
+    def value(shift: float, dropout: float = 0.4) -> torch.Tensor:
+        torch.manual_seed(5)
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            return (cnn(vectors + shift * direction, LENGTHS, dropout) * weights).sum()
+
+    vectors.requires_grad_()
+    value(0).backward()
+    step = 0.01 if precision is None else 0.5
+    with torch.no_grad():
+        expected = float(value(step) - value(-step)) / (2 * step)
+        without = float(value(step, 0.0) - value(-step, 0.0)) / (2 * step)
+    found = float((vectors.grad * direction).sum())
+    assert found == pytest.approx(expected, rel=0.01 if precision is None else 0.2)
+    assert without != pytest.approx(expected, rel=0.3)
+
+
+def test_weights_that_change_before_the_way_back_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnn_module, "CHUNK", 5)
+    cnn = build().train()
+    out = cnn(torch.randn(12, 6, requires_grad=True), LENGTHS)
+    with torch.no_grad():
+        cnn.project.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()

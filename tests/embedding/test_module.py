@@ -214,7 +214,7 @@ def test_trying_out_leaves_neither_gradients_nor_random_numbers(
         model.predict(docs(3))
     module = module_of(model)
     before = torch.get_rng_state()
-    module._try_out(200, 20, precision, is_train)
+    module._try_out(200, 20, module.mode(precision, is_train, is_train))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(p.grad is None for p in module.parameters())
 

@@ -1,0 +1,49 @@
+"""Attention over short windows on a CPU, without the slow tail of its softmax."""
+
+import contextlib
+from functools import cache
+from typing import Any, Callable, ContextManager, Dict, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+# Numbers that the processor takes at once, and from how many left over they are filled up.
+LANES, TAIL = 16, 6
+
+
+def filled_up(device: torch.device) -> ContextManager[Any]:
+    """A context in which attention is computed by `attend`, where that is faster."""
+    return FilledUp() if device.type == "cpu" and _has_lanes() else contextlib.nullcontext()
+
+
+@cache
+def _has_lanes() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+class FilledUp(TorchFunctionMode):
+    """Sees to torch's calls of `scaled_dot_product_attention`, whichever encoder makes them."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Tuple[Any, ...] = (), kwargs: Optional[Dict[str, Any]] = None
+    ) -> Any:
+        return (attend if func is scaled_dot_product_attention else func)(*args, **(kwargs or {}))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: Optional[Tensor] = None, **settings: Any) -> Tensor:
+    """`scaled_dot_product_attention`, with keys that nothing attends to up to a whole number of LANES.
+
+    torch computes the softmax over the keys LANES at a time, and what is left over one by one: 127 keys take twice as
+    long as 128.
+    """
+    tail = key.shape[-2] % LANES
+    unusual = key.dim() != 4 or settings.get("is_causal") or settings.get("dropout_p")
+    if tail < TAIL or attn_mask is None or unusual:
+        return scaled_dot_product_attention(query, key, value, attn_mask, **settings)
+    more = LANES - tail
+    # filled up as they lie in memory, where the heads stand behind the keys
+    key, value = (pad(part.transpose(1, 2), (0, 0, 0, 0, 0, more)).transpose(1, 2) for part in (key, value))
+    mask = pad(attn_mask, (0, more), value=False if attn_mask.dtype == torch.bool else -torch.inf)
+    return scaled_dot_product_attention(query, key, value, mask, **settings)
