@@ -77,7 +77,7 @@ def run(options: Any) -> Dict[str, Any]:
             "training.eval_frequency": 10**6,
         }
         config = spacy.util.load_config(options.config, overrides=settings, interpolate=False)
-        batcher = registry.resolve(config.interpolate()["training"]["batcher"])  # type: ignore[arg-type]
+        batcher = registry.resolve({"batcher": config.interpolate()["training"]["batcher"]})["batcher"]
         steps = config["training"]["max_steps"] = epochs * len(list(batcher(docs(blank, sentences))))
         nlp = init_nlp(config)
         begin = time.perf_counter()
