@@ -13,6 +13,7 @@ IOB2 tag last, an empty line after each sentence; EPOCHS may be a fraction. Trai
 
 import argparse
 import json
+import re
 import resource
 import tempfile
 import time
@@ -35,7 +36,7 @@ Sentence = Tuple[List[str], List[str]]
 
 def read(path: Path) -> List[Sentence]:
     sentences: List[Sentence] = []
-    for block in path.read_text(encoding="utf-8").split("\n\n"):
+    for block in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")):
         rows = [line.split() for line in block.splitlines() if line.strip()]
         if rows:
             sentences.append(([row[0] for row in rows], [row[-1] for row in rows]))

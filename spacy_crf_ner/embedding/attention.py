@@ -32,17 +32,25 @@ class FilledUp(TorchFunctionMode):
         return (attend if func is scaled_dot_product_attention else func)(*args, **(kwargs or {}))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: Optional[Tensor] = None, **settings: Any) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Optional[Tensor] = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **settings: Any,
+) -> Tensor:
     """`scaled_dot_product_attention`, with keys that nothing attends to up to a whole number of LANES.
 
     torch computes the softmax over the keys LANES at a time, and what is left over one by one: 127 keys take twice as
     long as 128.
     """
-    tail = key.shape[-2] % LANES
-    unusual = key.dim() != 4 or settings.get("is_causal") or settings.get("dropout_p")
-    if tail < TAIL or attn_mask is None or unusual:
-        return scaled_dot_product_attention(query, key, value, attn_mask, **settings)
-    more = LANES - tail
+    n_keys = key.shape[-2]
+    unusual = key.dim() != 4 or is_causal or dropout_p
+    if n_keys % LANES < TAIL or attn_mask is None or attn_mask.shape[-1] != n_keys or unusual:
+        return scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **settings)
+    more = -n_keys % LANES
     # filled up as they lie in memory, where the heads stand behind the keys
     key, value = (pad(part.transpose(1, 2), (0, 0, 0, 0, 0, more)).transpose(1, 2) for part in (key, value))
     mask = pad(attn_mask, (0, more), value=False if attn_mask.dtype == torch.bool else -torch.inf)

@@ -58,11 +58,15 @@ class VectorCache:
         kept = self._kept.get(key)
         return None if kept is None else kept.to(self._device)
 
+    def wants(self, key: Content) -> bool:
+        """Whether the vectors of a document are not there, and may be put in."""
+        is_there = key in self._kept or key in self._shapes
+        return not is_there and not self._full and self._process == os.getpid()
+
     def put(self, key: Content, vectors: Tensor) -> None:
         """Keep the vectors of a document, (tokens, width), while there is room."""
         n_bytes = 4 * vectors.nelement()
-        done = self._full or key in self._kept or key in self._shapes or self._process != os.getpid()
-        if not n_bytes or done:
+        if not n_bytes or not self.wants(key):
             return
         if self._taken + n_bytes > self._limit:
             self._full = True

@@ -1,7 +1,7 @@
 """The transformer + CNN embedding as a thinc model."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Literal, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Collection, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
 from spacy.tokens import Doc
 from thinc.api import ArgsKwargs, Model, serialize_attr
@@ -12,7 +12,7 @@ from .cache import CACHES, Cache
 from .cnn import ACTIVATIONS, Norm
 from .encoder import load_pretrained, rebuild
 from .module import Frozen, TransformerCNNModule
-from .pieces import POOLINGS, Pooling, batch_pieces
+from .pieces import POOLINGS, DocPieces, PieceBatch, Pooling, batch_pieces
 from .precision import PRECISIONS, Precision
 
 Embedding = Model[List[Doc], List[Floats2d]]
@@ -166,13 +166,18 @@ def forward(model: Embedding, docs: List[Doc], is_train: bool) -> Tuple[List[Flo
     window, stride = model.attrs["window"], model.attrs["stride"]
     module.freeze(running.frozen_layers)
     settings = (window, stride, model.attrs["pooling"], running.precision)
+    documents = module.tokenizer(docs)
+    budget = module.budget(running.micro_batch_pieces, window, running.precision, is_train)
+
+    def plan(documents: List[DocPieces], known: Collection[int] = ()) -> PieceBatch:
+        return batch_pieces(module.tokenizer, documents, window, stride, budget, model.attrs["pooling"], known)
+
     if is_train:
         module.keep_vectors(running.cache, settings)
+        module.remember(documents, lambda pieces: plan([pieces]), running.precision)
         module.scale_loss(running.precision)
-    documents = module.tokenizer(docs)
     known = module.known(documents, settings)
-    budget = module.budget(running.micro_batch_pieces, window, running.precision, is_train)
-    batch = batch_pieces(module.tokenizer, documents, window, stride, budget, model.attrs["pooling"], known)
+    batch = plan(documents, known)
     dropout = model.attrs["dropout_rate"] if is_train else 0.0
     tokens, to_module = shim(ArgsKwargs((batch, known, dropout, running.precision), {}), is_train)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from typing import Any, Dict, Iterable, Iterator, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Literal, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -128,6 +128,20 @@ class TransformerCNNModule(nn.Module):
         kept = ((i, self._cache.get(pieces.key)) for i, pieces in enumerate(documents))
         return {i: vectors for i, vectors in kept if vectors is not None}
 
+    def remember(
+        self, documents: Sequence[DocPieces], plan: Callable[[DocPieces], PieceBatch], precision: Precision
+    ) -> None:
+        """Put what a frozen encoder gives for documents into the cache, where it is not there yet.
+
+        plan (Callable): The windows of a document. Each goes through by itself: so its vectors do not depend, not even
+            in their last bit, on which others came with it when it was first seen.
+        """
+        if self._cache is None:
+            return
+        for pieces in documents:
+            if self._cache.wants(pieces.key):
+                self._cache.put(pieces.key, self._pool(plan(pieces), self.mode(precision, True, False)))
+
     def budget(self, wanted: Union[int, Literal["auto"]], window: int, precision: Precision, is_train: bool) -> int:
         """Wordpieces, padding included, that go through the encoder at once.
 
@@ -191,8 +205,8 @@ class TransformerCNNModule(nn.Module):
                 words.sparse = self.device.type == "cpu"
         drops = self.training and dropout > 0 and self._frozen != "all"
         tokens = self._pool(batch, self.mode(precision, self.training, drops))  # (tokens, layers * hidden)
-        if known or (self.training and self._cache is not None):
-            self._exchange(batch, known, tokens)
+        if known:
+            self._fill_in(batch, known, tokens)
         if self.mix is not None:
             tokens = self.mix(tokens)
         without = torch.from_numpy(batch.no_pieces).to(self.device)
@@ -216,14 +230,11 @@ class TransformerCNNModule(nn.Module):
     def empty_tokens(self, n_tokens: int) -> Tensor:
         return self.no_pieces.new_zeros(n_tokens, len(self.layers) * len(self.no_pieces), requires_grad=False)
 
-    def _exchange(self, batch: PieceBatch, known: Dict[int, Tensor], tokens: Tensor) -> None:
-        """Fill in the vectors that are known, and keep the others."""
+    def _fill_in(self, batch: PieceBatch, known: Dict[int, Tensor], tokens: Tensor) -> None:
         at = 0
-        for i, (pieces, length) in enumerate(zip(batch.documents, batch.doc_lengths)):
+        for i, length in enumerate(batch.doc_lengths):
             if i in known:
                 tokens[at : at + length] = known[i]
-            elif self.training and self._cache is not None:
-                self._cache.put(pieces.key, tokens[at : at + length])
             at += length
 
     def run(self, micro_batch: MicroBatch, seed: Optional[int], mode: Mode) -> Iterator["_Run"]:

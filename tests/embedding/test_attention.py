@@ -60,3 +60,12 @@ def test_it_sees_the_calls_that_encoders_make() -> None:
         assert torch.equal(parts[0] + 1, 1 + parts[0])
         with pytest.raises(ZeroDivisionError):
             torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask)
+
+
+def test_arguments_may_come_by_position() -> None:
+    query, key, value = heads(2, 23, torch.float32)
+    mask = torch.ones(2, 1, 23, 23, dtype=torch.bool)
+    expected = scaled_dot_product_attention(query, key, value, mask)
+    torch.testing.assert_close(attend(query, key, value, mask, 0.0, False), expected)
+    # a mask that is the same for all keys
+    torch.testing.assert_close(attend(query, key, value, mask[..., :1]), expected)

@@ -119,3 +119,27 @@ def test_weights_that_change_before_the_way_back_are_noticed(monkeypatch: pytest
         cnn.project.weight.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+@pytest.mark.parametrize("kernel_sizes", [[1], [3], [2, 5]])
+def test_in_half_precision_there_are_few_sizes(kernel_sizes: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel is compiled for each number of rows that a linear layer has."""
+    linear, seen = torch.nn.functional.linear, []
+
+    def counted(vectors: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        seen.append(len(vectors))
+        return linear(vectors, *rest)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    cnn = build(kernel_sizes=kernel_sizes)
+    for lengths in ([3], [40, 0, 7], [1] * 60, [64], [100, 20]):
+        vectors = torch.randn(sum(lengths), 6)
+        with torch.no_grad():
+            expected = cnn(vectors, lengths)
+            whole = len(seen)
+            with torch.autocast("cpu", torch.bfloat16):
+                found = cnn(vectors, lengths)
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+        assert all(rows % 64 == 0 for rows in seen[whole:])
+        assert not all(rows % 64 == 0 for rows in seen[:whole]) or lengths == [64]
+        seen.clear()

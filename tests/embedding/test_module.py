@@ -349,6 +349,18 @@ def test_kept_vectors_are_what_the_encoder_gives(encoder: str, place: str) -> No
     assert pickle.loads(pickle.dumps(module_of(keeping)))._cache is None
 
 
+def test_kept_vectors_do_not_depend_on_which_came_with_them(encoder: str) -> None:
+    """Else a training that was resumed, and begins with an empty cache, would not end in the same bits."""
+    found = []
+    for mates in ((), (5,), (40, 3, 21), (60, 60, 60, 60)):
+        model = build(encoder, frozen_layers="all", cache="memory")
+        batch = docs(13, *mates)
+        model.begin_update(batch)
+        module = module_of(model)
+        found.append(module._cache.get(module.tokenizer(batch)[0].key))
+    assert all(torch.equal(found[0], other) for other in found)
+
+
 def test_a_full_cache_takes_no_more_and_says_so(
     encoder: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
