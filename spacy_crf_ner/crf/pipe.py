@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import tagging
 from ..tagging import TagSpan
 from ..torch_shim import hand_over, to_torch, to_xp
+from ..training.settings import warn_of_extras
 from .confidence import ScoredSpan, buckets, decode, pad
 from .gold import gold_tags, is_annotated, space_mask, target_spans
 from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses
@@ -169,6 +170,8 @@ class CRFEntityRecognizer(TrainablePipe):
         self._nlp = weakref.ref(nlp) if nlp is not None else None
         self._rehearsal_model: Optional[Model] = None
         self._warned_of: Set[str] = set()
+        # tokens by which a loss is divided, where a batch goes through in parts; None: those that are there
+        self.step_tokens: Optional[int] = None
         self.cfg: Dict[str, Any] = {
             "labels": [],
             "labels_given": False,
@@ -276,6 +279,7 @@ class CRFEntityRecognizer(TrainablePipe):
             )  # fmt: skip
         if nlp is not None:
             self._check_score_weights(nlp)
+            warn_of_extras(nlp.config)
         sample = [example.x for example in islice((eg for eg in get_examples() if len(eg.x)), 10)]
         if not sample:
             raise ValueError(f"{self.name}: all {seen} training documents are empty.")
@@ -353,6 +357,11 @@ class CRFEntityRecognizer(TrainablePipe):
         validate_examples(examples, "CRFEntityRecognizer.get_loss")
         return self._loss([eg.predicted for eg in examples], self._golds(examples), scores)
 
+    def loss_tokens(self, examples: Sequence[Example]) -> int:
+        """Tokens by which the loss of these examples is divided: those of annotated documents, times the chains."""
+        target, n_chains = self.cfg["target_spans"], head_module(self.model).n_chains
+        return n_chains * sum(len(eg.predicted) for eg in examples if is_annotated(eg.reference, target))
+
     def _golds(self, examples: Sequence[Example]) -> List[Optional[np.ndarray]]:
         """Gold tags of each document, (chains, tokens), or None."""
         labels = {label: i for i, label in enumerate(self.labels)}
@@ -380,12 +389,13 @@ class CRFEntityRecognizer(TrainablePipe):
         possible = self._possible([docs[i] for i in taught], clamp=False)
         tags = tags.to(rows.device)
         total = sequence_losses(module.crf, rows, tags, lengths, possible, cfg["mode"]).sum()
-        loss = total / lengths.sum()
+        n_tokens = self.step_tokens or int(lengths.sum())
+        loss = total / n_tokens
         if cfg["partial"] == "expected_entity_ratio":
             penalty = entity_ratio_loss(
                 module.crf, rows, lengths, possible, cfg["mode"], cfg["entity_ratio"], cfg["entity_ratio_margin"]
             )
-            loss = loss + cfg["entity_ratio_weight"] * penalty
+            loss = loss + cfg["entity_ratio_weight"] * penalty * int(lengths.sum()) / n_tokens
         loss.backward()
         gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
         return float(loss.detach()), [to_xp(gradient) for gradient in gradients]

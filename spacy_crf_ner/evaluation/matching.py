@@ -51,7 +51,7 @@ class ExactMatch:
             ("predicted", predicted_set),
             ("correct", gold_set & predicted_set),
         ):
-            for label, n in Counter(label for label, _, _ in entities).items():
+            for label, n in sorted(Counter(label for label, _, _ in entities).items()):
                 counts = self.per_label.setdefault(label, Counts())
                 setattr(counts, part, getattr(counts, part) + n)
 
@@ -63,5 +63,5 @@ class ExactMatch:
 
     def macro(self) -> Dict[str, float]:
         """Mean of the labels' own scores, over labels that gold has; p, r and f."""
-        own = [counts.as_dict() for counts in self.per_label.values() if counts.gold]
+        own = [counts.as_dict() for _, counts in sorted(self.per_label.items()) if counts.gold]
         return {key: sum(scores[key] for scores in own) / len(own) if own else 0.0 for key in ("p", "r", "f")}

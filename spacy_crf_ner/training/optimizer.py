@@ -1,6 +1,8 @@
 """One fused AdamW step over the parameters of all pipes."""
 
 import fnmatch
+import math
+import re
 import weakref
 from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -8,7 +10,11 @@ import torch
 from spacy.util import logger
 from thinc.api import Model, Optimizer, xp2torch
 from thinc.types import FloatsXd
+from thinc.util import torch2xp
 from torch import Tensor
+
+from .gradients import SPIKE_POLICIES, Averages, SpikeGuard, SpikePolicy
+from .schedules import DECAYS, Decay, rate_factor
 
 Key = Tuple[int, str]
 Rate = Union[float, Iterable[float]]
@@ -17,6 +23,7 @@ DEFAULT_GROUPS: Dict[str, Dict[str, Any]] = {
     "encoder": {"pattern": "*/encoder.*", "learn_rate": 1e-4},
     "transformer": {"pattern": "transformer/*", "learn_rate": 1e-4},
 }
+LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 NO_DECAY = ("b", "bias", "G", "start_transitions", "end_transitions", "transitions")
 
 
@@ -25,10 +32,14 @@ class Group(NamedTuple):
 
     pattern (str): Shell-style pattern on `pipe/parameter`.
     weight_decay (float): Decoupled decay of weight matrices.
+    layer_decay (float): What the rate is multiplied by from each layer of an encoder to the one below it.
+    frozen_until (int): The first step that changes them.
     """
 
     pattern: str
     weight_decay: float
+    layer_decay: float = 1.0
+    frozen_until: int = 0
 
 
 def make_adamw(
@@ -37,35 +48,68 @@ def make_adamw(
     groups: Dict[str, Dict[str, Any]] = DEFAULT_GROUPS,
     warmup_steps: int = 0,
     total_steps: Union[int, str, None] = None,
+    decay: Decay = "linear",
+    decay_shape: float = 2.0,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.01,
     grad_clip: float = 1.0,
+    spike_guard: Optional[SpikePolicy] = None,
+    spike_deviations: float = 7.0,
+    spike_window: int = 100,
+    average_decay: float = 0.0,
 ) -> "AdamW":
     """AdamW over all pipes at once (Loshchilov & Hutter 2019).
 
     learn_rate (Union[float, Iterable[float]]): Rate, or any thinc schedule of rates, of what no group takes.
     groups (Dict[str, Dict]): Parameters with a rate of their own, under any name; the first that matches counts.
         Each has `pattern`, shell-style, on `pipe/parameter`; `learn_rate`, a number or a schedule; and, where
-        wanted, `weight_decay`.
+        wanted, `weight_decay`; `layer_decay`, what the rate is multiplied by from each layer of an encoder to the one
+        below it; `frozen_until`, the step before which they stay as they are.
     warmup_steps (int): Steps in which all rates rise from 0.
-    total_steps (Union[int, str, None]): After the warm-up all rates fall linearly to 0 at this step; null: they do
-        not. `nlp.initialize()` and `nlp.resume_training()` hand a variable such as ${training.max_steps} over as
-        it stands: outside of a training loop no number of steps is known, and the rates do not fall.
+    total_steps (Union[int, str, None]): After the warm-up all rates fall until this step; null: they do not.
+        `nlp.initialize()` and `nlp.resume_training()` hand a variable such as ${training.max_steps} over as it stands:
+        outside of a training loop no number of steps is known, and the rates do not fall.
+    decay (str): How they fall: "linear", "cosine", "polynomial", "step" or "constant"; see `schedules.rate_factor`.
+    decay_shape (float): For "polynomial" the power, for "step" the number of parts.
     beta1, beta2, eps (float): AdamW's own.
     weight_decay (float): Decoupled decay of weight matrices; biases, norms, other vectors and the CRF's
         transitions have none.
     grad_clip (float): Largest norm of all gradients together; 0: no limit.
+    spike_guard (Optional[str]): What is done when the norm of all gradients is far larger than it was lately:
+        "clip_mean", "clip_threshold" or "skip", see `gradients.SpikeGuard`; null: nothing. A gradient that is not
+        finite is passed over in any case.
+    spike_deviations (float): Standard deviations above the mean from which on it is a spike.
+    spike_window (int): Steps that mean and deviation span.
+    average_decay (float): Above 0: averages of the weights are kept, are what is evaluated and what is saved; this is
+        the share of them that each step leaves, 0.999 for instance.
     RAISES (ValueError): A setting is out of its range.
     """
+    own = {"weight_decay", "layer_decay", "frozen_until"}
     for name, group in groups.items():
-        unknown = set(group) - {"pattern", "learn_rate", "weight_decay"}
-        if unknown or not {"pattern", "learn_rate"} <= set(group):
+        if set(group) - own - {"pattern", "learn_rate"} or not {"pattern", "learn_rate"} <= set(group):
             raise ValueError(
                 f"[training.optimizer] groups.{name} = {group}: a group has pattern and learn_rate, and may have "
-                "weight_decay."
+                f"{', '.join(sorted(own))}."
             )
+        if not 0 < group.get("layer_decay", 1.0) <= 1 or group.get("frozen_until", 0) < 0:
+            raise ValueError(
+                f"[training.optimizer] groups.{name} = {group}: layer_decay is above 0 and at most 1, and frozen_until "
+                "is not negative."
+            )
+    if decay not in DECAYS:
+        raise ValueError(f'[training.optimizer] decay = "{decay}" is not one of {", ".join(DECAYS)}.')
+    if decay_shape <= 0:
+        raise ValueError(f"[training.optimizer] decay_shape = {decay_shape} must be above 0.")
+    if spike_guard is not None and spike_guard not in SPIKE_POLICIES:
+        raise ValueError(
+            f'[training.optimizer] spike_guard = "{spike_guard}" is not one of {", ".join(SPIKE_POLICIES)}.'
+        )
+    if spike_deviations <= 0 or spike_window < 1:
+        raise ValueError("[training.optimizer] spike_deviations must be above 0, and spike_window at least 1.")
+    if not 0 <= average_decay < 1:
+        raise ValueError(f"[training.optimizer] average_decay = {average_decay} must be at least 0 and below 1.")
     if isinstance(total_steps, str):
         if not total_steps.startswith("${"):
             raise ValueError(f'[training.optimizer] total_steps = "{total_steps}" must be a number or null.')
@@ -81,11 +125,13 @@ def make_adamw(
         learn_rate,
         groups=groups,
         warmup_steps=warmup_steps,
-        total_steps=total_steps,
+        factor=(total_steps or 0, decay, decay_shape),
         betas=(beta1, beta2),
         eps=eps,
         weight_decay=weight_decay,
         grad_clip=grad_clip,
+        guard=None if spike_guard is None else SpikeGuard(spike_guard, spike_deviations, spike_window),
+        average=Averages(average_decay) if average_decay else None,
     )
 
 
@@ -109,19 +155,27 @@ class AdamW(Optimizer):
         *,
         groups: Dict[str, Dict[str, Any]],
         warmup_steps: int,
-        total_steps: Optional[int],
+        factor: Tuple[int, Decay, float],
         betas: Tuple[float, float],
         eps: float,
         weight_decay: float,
         grad_clip: float,
+        guard: Optional[SpikeGuard],
+        average: Optional[Averages],
     ) -> None:
         super().__init__(
             0.0, L2=weight_decay, beta1=betas[0], beta2=betas[1], eps=eps, grad_clip=grad_clip, use_averages=False
         )
         self.step = 0
         self.warmup_steps = warmup_steps
-        self.total_steps = total_steps
-        self._groups = [Group(g["pattern"], g.get("weight_decay", weight_decay)) for g in groups.values()]
+        self.guard = guard
+        self.average = average
+        # what a training loop may lower when the score does not rise any more
+        self.scale = 1.0
+        self.gradient_norm = 0.0
+        self._fall = factor
+        own = ({key: value for key, value in g.items() if key != "learn_rate"} for g in groups.values())
+        self._groups = [Group(**{"weight_decay": weight_decay, **settings}) for settings in own]
         self._groups.append(Group("*", weight_decay))
         self._rates = [_as_schedule(g["learn_rate"]) for g in groups.values()] + [_as_schedule(learn_rate)]
         self._current = [rate() for rate in self._rates]
@@ -134,6 +188,7 @@ class AdamW(Optimizer):
         self._named: Dict[int, int] = {}  # shims whose module has its names already
         self._shims: Dict[int, weakref.ref] = {}
         self._in_loop = False
+        self._waiting: Dict[Key, Dict[str, Tensor]] = {}
 
     # What pipes and thinc call
 
@@ -152,6 +207,11 @@ class AdamW(Optimizer):
                         self._named[shim.id] = id(module)
                         for name, _ in module.named_parameters():
                             self._names.setdefault((shim.id, name), f"{pipe_name}/{name}")
+
+    def begin_loop(self, pipes: Iterable[Tuple[str, Any]]) -> None:
+        """Learn, before the first step, the names of all parameters, and that `step_schedules` ends each step."""
+        self.name_pipes(pipes)
+        self._in_loop = True
 
     def collect_module(self, shim: Any, module: torch.nn.Module) -> None:
         """Take over all gradients of a torch module; they are gone from it afterwards.
@@ -172,6 +232,7 @@ class AdamW(Optimizer):
             return weights, gradient
         if key not in self._tensors:
             self._tensors[key] = torch.nn.Parameter(xp2torch(weights), requires_grad=False)
+            self._take_up(key, self._tensors[key])
         shared = xp2torch(weights)
         if self._tensors[key].data_ptr() != shared.data_ptr():
             self._tensors[key].data = shared
@@ -201,28 +262,47 @@ class AdamW(Optimizer):
         if self._tensors.get(key) is not parameter:
             self._forget(key)
             self._tensors[key] = parameter
+            self._take_up(key, parameter)
         self._pending[key] = gradient
 
     def _forget(self, key: Key) -> None:
         """Drop the moments of a parameter that is no more: its module was rebuilt."""
         old = self._tensors.pop(key, None)
+        if old is None:
+            return
         self._dense.pop(key, None)
-        if old is not None and self._torch is not None:
+        if self.average is not None:
+            self.average.tensors.pop(key, None)
+        if self._torch is not None:
             self._torch.state.pop(old, None)
             for group in self._torch.param_groups:
                 group["params"] = [p for p in group["params"] if p is not old]
 
     def _factor(self) -> float:
         """Warm-up and decay, common to all groups."""
-        if self.step < self.warmup_steps:
-            return (self.step + 1) / (self.warmup_steps + 1)
-        if self.total_steps is None:
-            return 1.0
-        return max(0.0, (self.total_steps - self.step) / (self.total_steps - self.warmup_steps))
+        return self.scale * rate_factor(self.step, self.warmup_steps, *self._fall)
 
     def _group_of(self, key: Key) -> int:
-        name = self._names.get(key, f"?/{key[1]}")
+        name = self._name_of(key)
         return next(i for i, group in enumerate(self._groups) if fnmatch.fnmatchcase(name, group.pattern))
+
+    def _name_of(self, key: Key) -> str:
+        return self._names.get(key, f"?/{key[1]}")
+
+    def _depth(self, key: Key) -> int:
+        """How many layers of its encoder lie above a parameter."""
+        pipe, _, name = self._name_of(key).partition("/")
+        before = LAYER.split(name)[0]
+        layers = [
+            int(found.group(1))
+            for other in self._names.values()
+            if other.startswith(f"{pipe}/") and (found := LAYER.search(other))
+        ]
+        found = LAYER.search(name)
+        if found:
+            return max(layers, default=int(found.group(1))) - int(found.group(1))
+        # what goes into the first layer lies below it; all else stands beside or above the layers
+        return max(layers) + 1 if layers and "embedding" in before else 0
 
     def settle(self) -> None:
         """Step everything that was handed over and not yet stepped."""
@@ -233,6 +313,11 @@ class AdamW(Optimizer):
             self._take_step(pending)
 
     def _take_step(self, gradients: Dict[Key, Tensor]) -> None:
+        gradients = {
+            key: g for key, g in gradients.items() if self.step >= self._groups[self._group_of(key)].frozen_until
+        }
+        if not gradients:
+            return
         if self._torch is None:
             self._torch = self._make_torch()
         known = {id(p) for group in self._torch.param_groups for p in group["params"]}
@@ -240,26 +325,45 @@ class AdamW(Optimizer):
         for key, gradient in gradients.items():
             parameter = self._tensors[key]
             if id(parameter) not in known:
-                # two groups of torch's for each of ours: what decays, and what does not
-                decays = parameter.dim() > 1 and key[1].rpartition(".")[2] not in NO_DECAY
-                self._torch.param_groups[2 * self._group_of(key) + (not decays)]["params"].append(parameter)
+                self._torch_group(key, parameter)["params"].append(parameter)
             parameter.grad = self._spread(key, gradient) if gradient.is_sparse else gradient
         stepped = [self._tensors[key] for key in gradients]
         norm = _total_norm([g.values() if g.is_sparse else g for g in gradients.values()])
-        if not torch.isfinite(norm):
-            logger.warning("Step %d has a gradient that is not finite: it is passed over.", self.step)
-        else:
+        self.gradient_norm = float(norm)
+        allowed = self._allowed(self.gradient_norm)
+        if allowed is not None:
             # torch divides gradients by `grad_scale` in the same pass over them that steps
-            excess = norm / self.grad_clip if self.grad_clip else norm.new_zeros(())
+            excess = norm / allowed
             self._torch.grad_scale = excess.float() if excess > 1 else None  # type: ignore[attr-defined]
-            for i, group in enumerate(self._torch.param_groups):
-                group["lr"] = self._current[i // 2] * self._factor()
+            for group in self._torch.param_groups:
+                group["lr"] = self._current[group["of"]] * self._factor() * group["share"]
             with torch.no_grad():
                 self._torch.step()
+            if self.average is not None:
+                self.average.update(list(gradients), stepped)
         for key, parameter in zip(gradients, stepped):
             parameter.grad = None
             if gradients[key].is_sparse:
                 self._dense[key][gradients[key].indices()[0]] = 0.0
+
+    def _allowed(self, norm: float) -> Optional[float]:
+        """Largest norm that the gradients of this step may have; None: it is passed over."""
+        if not math.isfinite(norm):
+            logger.warning("Step %d has a gradient that is not finite: it is passed over.", self.step)
+            return None
+        allowed = self.grad_clip or math.inf
+        if self.guard is not None:
+            usual = self.guard.mean
+            bound = self.guard.allowed(norm)
+            if bound != math.inf:
+                done = "it is passed over" if bound is None else f"it is scaled down to {bound:.3g}"
+                logger.warning(
+                    "Step %d has a gradient of norm %.3g, where %.3g is usual: %s.", self.step, norm, usual, done
+                )
+            if bound is None:
+                return None
+            allowed = min(allowed, bound)
+        return allowed
 
     def _spread(self, key: Key, gradient: Tensor) -> Tensor:
         """The gradient of an embedding table, which has few rows, in a tensor of full size, zero elsewhere, that is
@@ -272,20 +376,100 @@ class AdamW(Optimizer):
         self._dense[key][gradient.indices()[0]] = gradient.values()
         return self._dense[key]
 
+    def _torch_group(self, key: Key, parameter: torch.nn.Parameter) -> Dict[str, Any]:
+        """Torch's group for a parameter: of one of our groups, one depth of layer, and either decaying or not."""
+        assert self._torch is not None
+        of = self._group_of(key)
+        group = self._groups[of]
+        decays = parameter.dim() > 1 and key[1].rpartition(".")[2] not in NO_DECAY
+        share = group.layer_decay ** self._depth(key) if group.layer_decay < 1 else 1.0
+        wanted = {"of": of, "share": share, "weight_decay": group.weight_decay if decays else 0.0}
+        for known in self._torch.param_groups:
+            if all(known[name] == value for name, value in wanted.items()):
+                return known
+        self._torch.param_groups.append({**self._torch.param_groups[0], "params": [], **wanted})
+        return self._torch.param_groups[-1]
+
     def _make_torch(self) -> torch.optim.AdamW:
         placeholder = torch.nn.Parameter(torch.zeros(0))
-        decays = [decay for group in self._groups for decay in (group.weight_decay, 0.0)]
-        optimizer = torch.optim.AdamW(
-            [{"params": [placeholder], "weight_decay": decay} for decay in decays[:1]],
-            lr=0.0,
-            betas=(self.b1, self.b2),
-            eps=self.eps,
-            fused=True,
-        )
-        optimizer.param_groups[0]["params"] = []
-        for decay in decays[1:]:
-            optimizer.param_groups.append({**optimizer.param_groups[0], "params": [], "weight_decay": decay})
+        optimizer = torch.optim.AdamW([placeholder], lr=0.0, betas=(self.b1, self.b2), eps=self.eps, fused=True)
+        # a group that no parameter belongs to, which others are made after
+        optimizer.param_groups[0].update(params=[], of=-1, share=1.0)
         return optimizer
+
+    # Averages of the weights, as thinc and our modules look for them
+
+    @property
+    def averages(self) -> Optional[Dict[Any, FloatsXd]]:  # type: ignore[override]
+        """Averages by what `Model.use_params` asks for; None where none are kept."""
+        if self.average is None:
+            return None
+        found: Dict[Any, FloatsXd] = {}
+        for key, average in self.average.tensors.items():
+            found[key] = found[f"pytorch_{key[0]}_{key[1]}"] = torch2xp(average)  # type: ignore[assignment]
+        return found
+
+    @averages.setter
+    def averages(self, value: Any) -> None:
+        """thinc's own constructor sets it."""
+
+    # What a checkpoint holds
+
+    def state(self, names: Dict[Key, str]) -> Tuple[Dict[str, Tensor], Dict[str, Any]]:
+        """Everything that a later step depends on.
+
+        names: What parameters are called for good, since their keys differ from process to process.
+        RETURNS: Tensors by name, and values that JSON can hold.
+        """
+        self.settle()
+        tensors: Dict[str, Tensor] = {}
+        for key, parameter in self._tensors.items():
+            for part, value in (self._torch.state.get(parameter, {}) if self._torch else {}).items():
+                tensors[f"{names[key]}|{part}"] = value
+        for key, waiting in self._waiting.items():
+            tensors.update({f"{names[key]}|{part}": value for part, value in waiting.items()})
+        if self.average is not None:
+            tensors.update({f"{names[key]}|average": value for key, value in self.average.tensors.items()})
+        values = {
+            "step": self.step,
+            "scale": self.scale,
+            "guard": self.guard.state() if self.guard is not None else None,
+            "average_steps": self.average.steps if self.average is not None else 0,
+        }
+        return tensors, values
+
+    def restore(self, names: Dict[Key, str], tensors: Dict[str, Tensor], values: Dict[str, Any]) -> None:
+        """Go on from what `state` gave, in a pipeline whose pipes are the same.
+
+        Rates are moved on as often as they were.
+        """
+        for _ in range(values["step"]):
+            self.step_schedules()
+        self.scale = values["scale"]
+        self.learn_rate = self._current[-1] * self._factor()
+        if self.guard is not None and values["guard"] is not None:
+            self.guard.restore(values["guard"])
+        if self.average is not None:
+            self.average.steps = values["average_steps"]
+        keys = {name: key for key, name in names.items()}
+        for name, tensor in tensors.items():
+            path, _, part = name.rpartition("|")
+            if part != "average":
+                self._waiting.setdefault(keys[path], {})[part] = tensor
+            elif self.average is not None:
+                self.average.tensors[keys[path]] = tensor
+
+    def _take_up(self, key: Key, parameter: torch.nn.Parameter) -> None:
+        """Give a parameter, when it is first seen, the state that was restored for it."""
+        if self.average is not None and key in self.average.tensors:
+            self.average.tensors[key] = self.average.tensors[key].to(parameter.device)
+        found = self._waiting.pop(key, None)
+        if found is None:
+            return
+        if self._torch is None:
+            self._torch = self._make_torch()
+        self._torch_group(key, parameter)["params"].append(parameter)
+        self._torch.state[parameter] = {part: value.to(parameter.device) for part, value in found.items()}
 
 
 def _total_norm(gradients: Sequence[Tensor]) -> Tensor:

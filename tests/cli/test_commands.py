@@ -134,3 +134,14 @@ def test_shares_are_kept_and_every_part_gets_something() -> None:
         split(range(5), {"train": 0.5, "dev": 0.2}, 0)
     with pytest.raises(ValueError, match="cannot be split"):
         split(range(1), {"train": 0.5, "dev": 0.5}, 0)
+
+
+@pytest.mark.parametrize(("bf16", "int8"), [(True, True), (True, False), (False, False)])
+def test_check_tells_what_there_is(bf16: bool, int8: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spacy_crf_ner.embedding.precision.cpu_has_bf16", lambda: bf16)
+    monkeypatch.setattr("spacy_crf_ner.embedding.int8.works", lambda: int8)
+    result = run("check")
+    assert result.exit_code == 0, result.output
+    assert f"spacy {spacy.__version__}" in said(result)
+    assert f"{'bf16' if bf16 else 'fp32'} is the fastest" in said(result)
+    assert ("int8, after crf-ner quantize" in said(result)) == int8

@@ -308,3 +308,118 @@ def test_gradients_of_few_rows_step_as_dense_ones_do() -> None:
             optimizer.step_schedules()
         tables.append(table.weight.detach())
     torch.testing.assert_close(tables[1], tables[0], rtol=1e-5, atol=1e-6)
+
+
+def test_lower_layers_have_lower_rates(encoder: str) -> None:
+    groups = {"encoder": {"pattern": "*/encoder.*", "learn_rate": 0.1, "layer_decay": 0.5}}
+    nlp = make_nlp(encoder)
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    optimizer = make_adamw(0.2, groups=groups)
+    nlp.update(examples, sgd=optimizer)
+    nlp("Fever")
+    rates = {id(p): group["lr"] for group in optimizer._torch.param_groups for p in group["params"]}
+    named = {name: rates[id(p)] for (_, name), p in optimizer._tensors.items()}
+    assert {named[name] for name in named if ".layer.1." in name} == {0.1}
+    assert {named[name] for name in named if ".layer.0." in name} == {0.05}
+    assert {named[name] for name in named if "embeddings" in name} == {0.025}
+    assert {named[name] for name in named if not name.startswith("encoder.")} == {0.2}
+
+
+def test_a_group_can_be_frozen_for_a_while() -> None:
+    pipes = [torch_pipe("a", 2), torch_pipe("b", 2)]
+    groups = {"late": {"pattern": "a/*", "learn_rate": 0.1, "frozen_until": 2}}
+    optimizer, alone = make_adamw(0.1, groups=groups), make_adamw(0.1, groups={})
+    reference = Pipe("b", pipes[1].model.copy())
+    for step in range(4):
+        before = parameters(pipes[:1])
+        fill(pipes, step)
+        for p, q in zip(reference.model.shims[0].module.parameters(), pipes[1].model.shims[0].module.parameters()):
+            p.grad = q.grad.clone()
+        take_step(optimizer, pipes)
+        if step < 2:
+            take_step(alone, [reference])
+            assert all(torch.equal(a, b) for a, b in zip(before, parameters(pipes[:1])))
+            # what is frozen has no part in the norm by which the others are clipped
+            assert all(torch.equal(a, b) for a, b in zip(parameters([reference]), parameters(pipes[1:])))
+        else:
+            assert not any(torch.equal(a, b) for a, b in zip(before, parameters(pipes[:1])))
+
+
+@pytest.mark.parametrize("policy", ["clip_mean", "clip_threshold", "skip", None])
+def test_a_spike_hardly_moves_the_weights(policy: Any) -> None:
+    pipe = torch_pipe("a", 2)
+    optimizer = make_adamw(0.01, groups={}, grad_clip=0.0, weight_decay=0.0, spike_guard=policy, eps=1.0)
+    for step in range(20):
+        fill([pipe], step)
+        take_step(optimizer, [pipe])
+    usual = optimizer.gradient_norm
+    before = parameters([pipe])
+    fill([pipe], 21)
+    for parameter in pipe.model.shims[0].module.parameters():
+        parameter.grad *= 1e6
+    take_step(optimizer, [pipe])
+    assert optimizer.gradient_norm > 1e4 * usual
+    largest = max(float(state["exp_avg"].abs().max()) for state in optimizer._torch.state.values())
+    moved = not all(torch.equal(a, b) for a, b in zip(before, parameters([pipe])))
+    assert moved == (policy != "skip")
+    assert (largest < 100) == (policy is not None)
+
+
+def test_averages_are_what_is_evaluated(encoder: str) -> None:
+    nlp = make_nlp(encoder)
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    optimizer = make_adamw(0.05, groups={}, average_decay=0.5)
+    head = head_module(nlp.get_pipe("crf_ner").model)
+    expected = None
+    for step in range(4):
+        nlp.update(examples, sgd=optimizer)
+        optimizer.step_schedules()
+        keep = min(0.5, (1 + step) / (10 + step)) if expected is not None else 0.0
+        now = head.linear.weight.detach().clone()
+        expected = now if expected is None else keep * expected + (1 - keep) * now
+    with nlp.use_params(optimizer.averages):
+        torch.testing.assert_close(head.linear.weight.detach(), expected)
+    assert torch.equal(head.linear.weight, now)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"average_decay": 0.9}, {"spike_guard": "skip"}, {"learn_rate": warmup_linear(0.1, 3, 9)}]
+)
+def test_it_goes_on_from_its_state(settings: dict) -> None:
+    def make() -> Any:
+        rate = warmup_linear(0.1, 3, 9) if "learn_rate" in settings else 0.1
+        return make_adamw(**{**settings, "learn_rate": rate}, groups={}, warmup_steps=3, total_steps=20)
+
+    def names(pipes: list) -> dict:
+        found = {}
+        for pipe in pipes:
+            for i, node in enumerate(pipe.model.walk()):
+                found.update({(node.id, name): f"{pipe.name}{i}{name}" for name in node.param_names})
+                for shim in node.shims:
+                    found.update(
+                        {(shim.id, name): f"{pipe.name}{i}{name}" for name, _ in shim.module.named_parameters()}
+                    )
+        return found
+
+    pipes = [torch_pipe("a", 2), thinc_pipe("b")]
+    optimizer = make()
+    for step in range(12):
+        fill(pipes, step)
+        take_step(optimizer, pipes)
+    copies = [Pipe(pipe.name, pipe.model.copy()) for pipe in pipes]
+    other = make()
+    tensors, values = optimizer.state(names(pipes))
+    other.restore(names(copies), {name: tensor.clone() for name, tensor in tensors.items()}, values)
+    for step in range(12, 16):
+        fill(pipes, step)
+        take_step(optimizer, pipes)
+        fill(copies, step)
+        take_step(other, copies)
+        assert all(torch.equal(a, b) for a, b in zip(parameters(pipes), parameters(copies)))
+        assert other.learn_rate == optimizer.learn_rate
+    again, _ = other.state(names(copies))
+    whole, _ = optimizer.state(names(pipes))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert whole.keys() == again.keys()

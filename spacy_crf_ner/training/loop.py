@@ -1,0 +1,460 @@
+"""The extended training loop: spaCy's own, which can be stopped at any instant and goes on as if it had not been."""
+
+import contextlib
+import math
+import shutil
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple
+
+from spacy.language import Language
+from spacy.schemas import ConfigSchemaTraining
+from spacy.training import Example
+from spacy.training.loop import (
+    DIR_MODEL_BEST,
+    DIR_MODEL_LAST,
+    create_before_to_disk_callback,
+    create_evaluation_callback,
+    subdivide_batch,
+    update_meta,
+)
+from spacy.util import logger, registry, resolve_dot_names
+from thinc.api import Config, CupyOps, Model, fix_random_seed, get_current_ops
+from torch import Tensor
+
+from .checkpoint import Checkpoint, CheckpointError, cannot_write, replace_folder, write
+from .data import Batches
+from .distributed import Group
+from .metrics import METRICS, TIMINGS, LineFile
+from .settings import SECTION, TrainingExtras, read_extras
+from .state import RandomState, optimizer_state, parameter_names, restore_optimizer, torch_random, use_torch_random
+
+
+class Interrupted(Exception):
+    """The training was asked to stop, and has written a checkpoint from which it can be resumed."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands.
+
+    step (int): Steps that are done. words (int): Words they had. results: Score and number of step of each evaluation.
+    losses: Since the last evaluation, by pipe. waited (int): Evaluations since the best one, or since rates were
+    lowered.
+    """
+
+    step: int = 0
+    words: int = 0
+    results: List[Tuple[float, int]] = field(default_factory=list)
+    losses: Dict[str, float] = field(default_factory=dict)
+    waited: int = 0
+
+    @property
+    def best(self) -> Optional[Tuple[float, int]]:
+        """The best score and the first step that had it."""
+        return max(self.results, key=lambda result: (result[0], -result[1]), default=None)
+
+
+class Training:
+    """A training, from its first step or from a checkpoint to its end.
+
+    nlp (Language): The initialized pipeline, with its whole configuration.
+    output (Optional[Path]): Where pipelines, checkpoints and metrics go; None: nowhere.
+    resume (Optional[Checkpoint]): Where to go on; the pipeline is the one that it holds.
+    extras (Optional[TrainingExtras]): None: as the pipeline's configuration says.
+    evaluates (bool): False: there is no development corpus.
+    given (Optional[Config]): The configuration as the user wrote it, by which a resumed training is compared; None:
+        the pipeline's.
+    group (Optional[Group]): The processes that train together; None: this one alone.
+    """
+
+    def __init__(
+        self,
+        nlp: Language,
+        output: Optional[Path] = None,
+        resume: Optional[Checkpoint] = None,
+        extras: Optional[TrainingExtras] = None,
+        evaluates: bool = True,
+        given: Optional[Config] = None,
+        group: Optional[Group] = None,
+    ) -> None:
+        self.nlp = nlp
+        self.group = group or Group()
+        self.output = output if self.group.rank == 0 else None
+        self._given = (given or nlp.config).to_str(interpolate=False)
+        config = nlp.config.interpolate()
+        self.extras = extras or read_extras(config)
+        self.settings = registry.resolve(config["training"], schema=ConfigSchemaTraining)  # type: ignore[arg-type]
+        self.optimizer = self.settings["optimizer"]
+        if hasattr(self.optimizer, "begin_loop"):
+            self.optimizer.begin_loop(nlp.pipeline)
+        if self.extras.plateau_patience and not hasattr(self.optimizer, "scale"):
+            raise ValueError(
+                f"[{SECTION}] plateau_patience lowers the rates of spacy_crf_ner.AdamW.v1, and of no other optimizer. "
+                "Use that one in [training.optimizer], or set it to 0."
+            )
+        seed = config["training"]["seed"]
+        self._seed = seed or 0
+        if seed is not None:
+            fix_random_seed(seed)
+        corpora = resolve_dot_names(config, [self.settings["train_corpus"], self.settings["dev_corpus"]])
+        self._evaluate: Optional[Callable] = None
+        if evaluates:
+            self._evaluate = create_evaluation_callback(nlp, corpora[1], self.settings["score_weights"])
+        self.batches = Batches(
+            nlp, corpora[0], config["training"]["batcher"], self.settings["max_epochs"], self.extras.shuffle_buffer
+        )
+        self.progress = Progress()
+        self.metrics = LineFile(self.output and self.output / METRICS)
+        self.timings = LineFile(self.output and self.output / TIMINGS)
+        self.history: List[Dict[str, Any]] = []
+        self._before_to_disk = create_before_to_disk_callback(self.settings["before_to_disk"])
+        self._stop: Optional[str] = None
+        self._can_stop = output is not None
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+        if resume is None:
+            self.metrics.begin()
+            self.timings.begin()
+            if self.group.rank:
+                # each process drops other values
+                fix_random_seed(self._seed + self.group.rank)
+        else:
+            self._restore(resume)
+
+    # The loop
+
+    def run(self, stdout: TextIO = sys.stdout, stderr: TextIO = sys.stderr) -> Language:
+        """Train to the end. RAISES (Interrupted): SIGTERM or SIGINT came; the step was finished and is kept."""
+        settings = self.settings
+        if self._is_over():
+            logger.warning(
+                "The training is at its end already, after %d steps: raise max_steps, max_epochs or patience to go on.",
+                self.progress.step,
+            )  # fmt: skip
+            return self._finish()
+        if self._evaluate is not None and 0 < settings["max_steps"] < settings["eval_frequency"]:
+            logger.warning(
+                "[training] eval_frequency = %d is above max_steps = %d: one evaluation follows the first step, and "
+                "model-best is the pipeline that it saw.",
+                settings["eval_frequency"], settings["max_steps"],
+            )  # fmt: skip
+        log_step, finalize_logger = self._make_logger(stdout, stderr)
+        begin = time.perf_counter()
+        self._call("train_begin")
+        try:
+            with self._signals():
+                # in the middle of an epoch that has begun, where the training was resumed
+                epoch = self.batches.epoch if self.batches.taken else -1
+                for at_epoch, batch in self.batches:
+                    if at_epoch != epoch:
+                        epoch = at_epoch
+                        self._call("epoch_begin")
+                    started = time.perf_counter()
+                    info = self._step(epoch, batch)
+                    info["seconds"] = int(time.perf_counter() - begin)
+                    log_step(self._shown(info))
+                    self._record(info, batch, time.perf_counter() - started)
+                    over = self._is_over()
+                    self._stop, save = self._agree(not over and self._is_time_to_save())
+                    if self._stop or save:
+                        self._checkpoint()
+                    if self._stop:
+                        raise Interrupted(self._stop)
+                    if over:
+                        break
+                return self._finish()
+        finally:
+            finalize_logger()
+
+    def _make_logger(self, stdout: TextIO, stderr: TextIO) -> Tuple[Callable, Callable]:
+        if self.group.rank:
+            return (lambda info: None), (lambda: None)
+        with self.nlp.select_pipes(disable=self.settings["frozen_components"]):
+            return self.settings["logger"](self.nlp, stdout, stderr)
+
+    def _shown(self, info: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        """What spaCy's loggers show: a row at each evaluation, without scores where there is no development corpus."""
+        if info["score"] is not None:
+            return info
+        if self._evaluate is None and info["step"] % self.settings["eval_frequency"] == 0:
+            return {**info, "score": math.nan, "other_scores": dict.fromkeys(self.settings["score_weights"], math.nan)}
+        return None
+
+    def _agree(self, save: bool) -> Tuple[Optional[str], bool]:
+        """What all processes do after a step: stop where any was asked to, save when the first finds it is time."""
+        stopped, saves = self.group.add(self._stop is not None, save and self.group.rank == 0)
+        return (self._stop or "Another process") if stopped else None, bool(saves)
+
+    def _step(self, epoch: int, batch: List[Example]) -> Dict[str, Any]:
+        """One step of the optimizer, and the evaluation that follows some of them.
+
+        RETURNS (Dict[str, Any]): What spaCy's loggers get.
+        """
+        settings, progress = self.settings, self.progress
+        step = progress.step
+        if settings["before_update"]:
+            settings["before_update"](self.nlp, {"step": step, "epoch": epoch})
+        if isinstance(get_current_ops(), CupyOps):
+            # its generator cannot be put into a checkpoint
+            get_current_ops().xp.random.seed((self._seed * 1_000_003 + step) % 2**32)
+        losses: Dict[str, float] = {}
+        with self._whole_step(batch):
+            for part in self._parts(self.group.part(batch)):
+                self.nlp.update(
+                    part,
+                    drop=settings["dropout"],
+                    losses=losses,
+                    sgd=False,  # type: ignore[arg-type]
+                    exclude=settings["frozen_components"],
+                    annotates=settings["annotating_components"],
+                )
+        pipes = [(name, pipe) for name, pipe in self.nlp.pipeline if name not in settings["frozen_components"]]
+        self.group.add_gradients(pipes)
+        for _, pipe in pipes:
+            if getattr(pipe, "is_trainable", False) and isinstance(getattr(pipe, "model", None), Model):
+                pipe.finish_update(self.optimizer)  # type: ignore[attr-defined]
+        self.optimizer.step_schedules()
+        losses = self._add_up(losses)
+        for name, loss in losses.items():
+            progress.losses[name] = progress.losses.get(name, 0.0) + loss
+        progress.words += sum(len(example) for example in batch)
+        progress.step += 1
+        info: Dict[str, Any] = {
+            "epoch": epoch,
+            "step": step,
+            "score": None,
+            "other_scores": None,
+            "losses": progress.losses,
+            "step_losses": losses,
+            "checkpoints": progress.results,
+            "words": progress.words,
+        }
+        self._call("step_end", info)
+        if step % settings["eval_frequency"] == 0:
+            self._evaluation(step, info)
+        return info
+
+    def _add_up(self, losses: Dict[str, float]) -> Dict[str, float]:
+        """Losses of all processes together, of which some may have had nothing to learn from."""
+        total: Dict[str, float] = {}
+        for own in self.group.gather(losses):
+            for name, loss in own.items():
+                total[name] = total.get(name, 0.0) + float(loss)
+        return self.group.tell(total)
+
+    def _parts(self, batch: List[Example]) -> Iterator[List[Example]]:
+        """What goes through the pipeline at once."""
+        limit = self.extras.micro_batch_tokens
+        if not limit:
+            yield from subdivide_batch(batch, self.settings["accumulate_gradient"])
+            return
+        part: List[Example] = []
+        tokens = 0
+        for example in sorted(batch, key=lambda example: len(example.predicted)):
+            if part and tokens + len(example.predicted) > limit:
+                yield part
+                part, tokens = [], 0
+            part.append(example)
+            tokens += len(example.predicted)
+        yield part
+
+    @contextlib.contextmanager
+    def _whole_step(self, batch: Sequence[Example]) -> Iterator[None]:
+        """Have pipes that can do so divide the loss of each part of a batch by what the whole of it has."""
+        pipes = [pipe for _, pipe in self.nlp.pipeline if hasattr(pipe, "loss_tokens")]
+        for pipe in pipes:
+            pipe.step_tokens = pipe.loss_tokens(batch)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            for pipe in pipes:
+                pipe.step_tokens = None  # type: ignore[attr-defined]
+
+    # Evaluation and what follows from it
+
+    def _evaluation(self, step: int, info: Dict[str, Any]) -> None:
+        progress = self.progress
+        if self._evaluate is None:
+            info["losses"], progress.losses = dict(progress.losses), {}
+            self._save(DIR_MODEL_LAST)
+            return
+        score, scores = self.group.tell(self._scores() if self.group.rank == 0 else None)
+        before = progress.best
+        progress.results.append((score, step))
+        is_best = before is None or score > before[0]
+        info.update(score=score, other_scores=scores)
+        with self.nlp.select_pipes(disable=self.settings["frozen_components"]):
+            update_meta(self.settings, self.nlp, info)
+        self._save(DIR_MODEL_LAST)
+        if is_best:
+            self._save(DIR_MODEL_BEST)
+        if self.output is not None:
+            info["output_path"] = str(self.output / DIR_MODEL_LAST)
+        self._watch_plateau(is_best)
+        self._call("evaluation_end", info)
+        info["losses"], progress.losses = dict(progress.losses), {}
+
+    def _scores(self) -> Tuple[float, Dict[str, Any]]:
+        assert self._evaluate is not None
+        with self._averaged():
+            score, scores = self._evaluate()
+        return float(score), scores
+
+    def _watch_plateau(self, is_best: bool) -> None:
+        """Lower the rates where the score has not risen for a while."""
+        progress, patience = self.progress, self.extras.plateau_patience
+        progress.waited = 0 if is_best else progress.waited + 1
+        if patience and progress.waited >= patience:
+            progress.waited = 0
+            self.optimizer.scale *= self.extras.plateau_factor  # type: ignore[attr-defined]
+            logger.info(
+                "No better score in %d evaluations: rates are now %g of what they were.", patience, self.optimizer.scale
+            )
+
+    def _is_over(self) -> bool:
+        """Whether there is nothing left to do, as spaCy counts: it takes one step more than max_steps."""
+        progress, settings = self.progress, self.settings
+        last = progress.step - 1
+        if settings["max_steps"] and last >= settings["max_steps"]:
+            return True
+        best = progress.best
+        return bool(settings["patience"] and best and last - best[1] >= settings["patience"])
+
+    def _finish(self) -> Language:
+        if self.progress.step:
+            self._checkpoint()
+        self._save(DIR_MODEL_LAST)
+        self._call("train_end", {"step": self.progress.step - 1})
+        return self.nlp
+
+    def _averaged(self) -> Any:
+        """The pipeline with the averages of its weights, where the optimizer keeps any."""
+        averages = self.optimizer.averages
+        return self.nlp.use_params(averages) if averages else contextlib.nullcontext()
+
+    def _save(self, name: str) -> None:
+        """Write the pipeline as it would be used, in the place of what was there."""
+        if self.output is None:
+            return
+        self._call("before_save", {"step": self.progress.step - 1, "name": name})
+        beside = self.output / f".{name}.new"
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            with self._averaged():
+                self._before_to_disk(self.nlp).to_disk(beside)
+            replace_folder(beside, self.output / name)
+        except OSError as error:
+            raise cannot_write(beside, self.output / name, error) from error
+
+    def _call(self, hook: str, info: Optional[Dict[str, Any]] = None) -> None:
+        callback = self.extras.hooks.get(hook)
+        if callback is None:
+            return
+        try:
+            callback(self.nlp, {"step": self.progress.step, "epoch": self.batches.epoch, **(info or {})})
+        except Exception:
+            logger.error("[%s.hooks.%s] failed after %d steps.", SECTION, hook, self.progress.step)
+            raise
+
+    # What is written down
+
+    def _record(self, info: Dict[str, Any], batch: Sequence[Example], seconds: float) -> None:
+        step = info["step"]
+        if step % self.extras.log_steps and info["score"] is None:
+            return
+        line = {"step": step, "epoch": info["epoch"], "words": info["words"], "losses": info["step_losses"]}
+        line["learn_rate"] = self.optimizer.learn_rate
+        if hasattr(self.optimizer, "gradient_norm"):
+            line["gradient_norm"] = self.optimizer.gradient_norm
+        if info["score"] is not None:
+            line["score"] = info["score"]
+            line["scores"] = {key: value for key, value in info["other_scores"].items() if key != "speed"}
+        self.metrics.add(line)
+        self.history.append(line)
+        words = sum(len(example) for example in batch)
+        self.timings.add({"step": step, "seconds": round(seconds, 4), "words_a_second": round(words / seconds)})
+
+    # Checkpoints
+
+    def _is_time_to_save(self) -> bool:
+        extras = self.extras
+        by_step = extras.checkpoint_steps and self.progress.step % extras.checkpoint_steps == 0
+        by_time = extras.checkpoint_minutes and time.monotonic() - self._saved_at >= 60 * extras.checkpoint_minutes
+        return bool(by_step or by_time)
+
+    def _checkpoint(self) -> None:
+        if self._saved_step == self.progress.step:
+            return
+        own = self.group.gather({name: state.cpu() for name, state in torch_random().items()})
+        self._saved_at, self._saved_step = time.monotonic(), self.progress.step
+        if self.output is None:
+            return
+        names = parameter_names(self.nlp)
+        tensors, values = optimizer_state(self.optimizer, names)
+        progress = self.progress
+        state = {
+            "config": self._given,
+            "progress": vars(progress),
+            "optimizer": values,
+            "batches": self.batches.state(),
+            "random": RandomState.now().to_json(),
+            "processes": self.group.size,
+            "sizes": {"metrics": self.metrics.size(), "timings": self.timings.size()},
+        }
+        all_tensors = {f"optimizer|{name}": tensor for name, tensor in tensors.items()}
+        for rank, random_states in enumerate(own):
+            all_tensors.update({f"random|{rank}|{name}": tensor for name, tensor in random_states.items()})
+        write(self.output, progress.step, self.nlp, state, all_tensors, self.extras.keep_checkpoints)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        if state["processes"] != self.group.size:
+            raise CheckpointError(
+                f"{checkpoint.path}: the training ran in {state['processes']} processes, and this is one of "
+                f"{self.group.size}. Resume it with as many (torchrun --nproc-per-node)."
+            )
+        tensors: Dict[str, Dict[str, Tensor]] = {"optimizer": {}, "random": {}}
+        for name, tensor in checkpoint.tensors.items():
+            kind, _, rest = name.partition("|")
+            tensors[kind][rest] = tensor
+        self.progress = Progress(**state["progress"])
+        self.progress.results = [(score, step) for score, step in self.progress.results]
+        self._saved_step = self.progress.step
+        self.batches.restore(state["batches"])
+        names = parameter_names(self.nlp)
+        restore_optimizer(self.optimizer, names, tensors["optimizer"], state["optimizer"], self.progress.step)
+        self.metrics.begin(state["sizes"]["metrics"])
+        self.timings.begin(state["sizes"]["timings"])
+        self.history = self.metrics.read()
+        RandomState.from_json(state["random"]).use()
+        mine = f"{self.group.rank}|"
+        use_torch_random({k[len(mine) :]: v for k, v in tensors["random"].items() if k.startswith(mine)})
+
+    # Signals
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let SIGTERM and SIGINT end the training after the step that it is in; a second SIGINT at once."""
+        if threading.current_thread() is not threading.main_thread() or not self._can_stop:
+            yield
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            if self._stop is not None and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop = signal.Signals(number).name
+            logger.warning(
+                "%s: the step is finished and a checkpoint written; a second Ctrl-C ends it at once.", self._stop
+            )
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
