@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from spacy.language import Language
 from spacy.training import Example
@@ -11,6 +11,21 @@ from spacy.util import registry
 from .checkpoint import CheckpointError
 from .state import RandomState
 
+ANNOTATED: List[Union[int, str]] = [
+    "ORTH",
+    "SPACY",
+    "TAG",
+    "POS",
+    "MORPH",
+    "LEMMA",
+    "DEP",
+    "HEAD",
+    "SENT_START",
+    "ENT_IOB",
+    "ENT_TYPE",
+    "ENT_ID",
+    "ENT_KB_ID",
+]
 Corpus = Callable[[Language], Iterable[Example]]
 NOTHING = (
     "The training corpus has no document. Is [corpora.train] (or what [training] train_corpus names) the right file?"
@@ -148,6 +163,8 @@ def _digest(examples: Iterable[Example]) -> str:
     """What tells a corpus from others: all that is annotated."""
     found = hashlib.sha256()
     for example in examples:
-        # strings come as a set, in another order in each process; their hashes are in the rest
-        found.update(example.reference.to_bytes(exclude=["strings", "tensor", "user_data"]))
+        doc = example.reference
+        found.update(doc.to_array(ANNOTATED).tobytes())
+        spans = [(name, [(s.start, s.end, s.label_) for s in group]) for name, group in sorted(doc.spans.items())]
+        found.update(repr((spans, sorted(doc.cats.items()))).encode())
     return found.hexdigest()
