@@ -47,7 +47,8 @@ def attend(
     long as 128.
     """
     n_keys = key.shape[-2]
-    unusual = key.dim() != 4 or is_causal or dropout_p
+    # in half precision the other order of sums would show in what batch-mates change
+    unusual = key.dim() != 4 or key.dtype != torch.float32 or is_causal or dropout_p
     if n_keys % LANES < TAIL or attn_mask is None or attn_mask.shape[-1] != n_keys or unusual:
         return scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **settings)
     more = -n_keys % LANES
