@@ -71,7 +71,7 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
     encoder = module.predictor(precision) if engine else copy.deepcopy(module.encoder).to(DTYPES[precision])
 
     def run() -> None:
-        with torch.inference_mode(), filled_up(device()) if engine else contextlib.nullcontext():
+        with torch.inference_mode(), filled_up(precision, device()) if engine else contextlib.nullcontext():
             for micro_batch in (m for batch in batches for m in batch):
                 ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
                 mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
@@ -119,7 +119,7 @@ def training(path: Path, texts: List[str], precisions: List[str], rounds: int) -
 
         def update(nlp: Language = nlp, batches: Any = batches, optimizer: Any = optimizer) -> None:
             for batch in batches:
-                nlp.update(batch, sgd=False, drop=0.2)
+                nlp.update(batch, sgd=False, drop=0.2)  # type: ignore[arg-type]
                 for _, pipe in nlp.pipeline:
                     pipe.finish_update(optimizer)  # type: ignore[attr-defined]
                 optimizer.step_schedules()

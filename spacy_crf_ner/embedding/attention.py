@@ -9,13 +9,19 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
+from .precision import Precision
+
 # Numbers that the processor takes at once, and from how many left over they are filled up.
 LANES, TAIL = 16, 6
 
 
-def filled_up(device: torch.device) -> ContextManager[Any]:
-    """A context in which attention is computed by `attend`, where that is faster."""
-    return FilledUp() if device.type == "cpu" and _has_lanes() else contextlib.nullcontext()
+def filled_up(precision: Precision, device: torch.device) -> ContextManager[Any]:
+    """A context in which attention is computed by `attend`, where that is faster.
+
+    In half precision it is not: the other order of sums would show in what batch-mates change.
+    """
+    faster = precision not in ("bf16", "fp16") and device.type == "cpu" and _has_lanes()
+    return FilledUp() if faster else contextlib.nullcontext()
 
 
 @cache
@@ -43,11 +49,14 @@ def attend(
 ) -> Tensor:
     """`scaled_dot_product_attention`, with keys that nothing attends to up to a whole number of LANES.
 
+    query, key, value (Tensor): (windows, heads, pieces, width). attn_mask: What is added to the scores, or where they
+        count, broadcast to (windows, heads, pieces, pieces). The rest is torch's.
+    RETURNS (Tensor): (windows, heads, pieces, width).
+
     torch computes the softmax over the keys LANES at a time, and what is left over one by one: 127 keys take twice as
     long as 128.
     """
     n_keys = key.shape[-2]
-    # in half precision the other order of sums would show in what batch-mates change
     unusual = key.dim() != 4 or key.dtype != torch.float32 or is_causal or dropout_p
     if n_keys % LANES < TAIL or attn_mask is None or attn_mask.shape[-1] != n_keys or unusual:
         return scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **settings)

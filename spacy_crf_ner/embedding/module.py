@@ -231,6 +231,7 @@ class TransformerCNNModule(nn.Module):
         return self.no_pieces.new_zeros(n_tokens, len(self.layers) * len(self.no_pieces), requires_grad=False)
 
     def _fill_in(self, batch: PieceBatch, known: Dict[int, Tensor], tokens: Tensor) -> None:
+        """Put what is known of whole documents into the vectors of all tokens."""
         at = 0
         for i, length in enumerate(batch.doc_lengths):
             if i in known:
@@ -278,7 +279,7 @@ class TransformerCNNModule(nn.Module):
         mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
         mode.encoder.train(mode.drops)
         # a predictor has its weights in its own precision
-        inside = computed_in(mode.precision, self.device) if mode.trains else filled_up(self.device)
+        inside = computed_in(mode.precision, self.device) if mode.trains else filled_up(mode.precision, self.device)
         with seeded(seed, self.device), inside:
             hidden = self._encode(mode.encoder, ids, mask)  # (windows, longest, layers * hidden)
         if self._integers is not None:

@@ -2,8 +2,8 @@
 
     checkpoints/step-00000250/
         pipeline/             as nlp.to_disk writes it
-        tensors.safetensors   moments of the optimizer, random states, order of the data
-        state.json            all else
+        tensors.safetensors   moments of the optimizer, torch's random states
+        state.json            all else: order of the data, schedules, Python's and NumPy's random states
         manifest.json         SHA-256 of each file; written last
 
 A checkpoint is written beside its place, brought to the disk file by file, and renamed.

@@ -390,7 +390,7 @@ class Training:
     def _checkpoint(self) -> None:
         if self._saved_step == self.progress.step:
             return
-        own = self.group.gather({name: state.cpu() for name, state in torch_random().items()})
+        own = self.group.gather((RandomState.now().to_json(), torch_random()))
         self._saved_at, self._saved_step = time.monotonic(), self.progress.step
         if self.output is None:
             return
@@ -402,12 +402,12 @@ class Training:
             "progress": vars(progress),
             "optimizer": values,
             "batches": self.batches.state(),
-            "random": RandomState.now().to_json(),
+            "random": [values for values, _ in own],
             "processes": self.group.size,
             "sizes": {"metrics": self.metrics.size(), "timings": self.timings.size()},
         }
         all_tensors = {f"optimizer|{name}": tensor for name, tensor in tensors.items()}
-        for rank, random_states in enumerate(own):
+        for rank, (_, random_states) in enumerate(own):
             all_tensors.update({f"random|{rank}|{name}": tensor for name, tensor in random_states.items()})
         write(self.output, progress.step, self.nlp, state, all_tensors, self.extras.keep_checkpoints)
 
@@ -431,7 +431,7 @@ class Training:
         self.metrics.begin(state["sizes"]["metrics"])
         self.timings.begin(state["sizes"]["timings"])
         self.history = self.metrics.read()
-        RandomState.from_json(state["random"]).use()
+        RandomState.from_json(state["random"][self.group.rank]).use()
         mine = f"{self.group.rank}|"
         use_torch_random({k[len(mine) :]: v for k, v in tensors["random"].items() if k.startswith(mine)})
 

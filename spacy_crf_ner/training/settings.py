@@ -21,8 +21,8 @@ CHANGEABLE = (
     f"{SECTION}.checkpoint_minutes",
     f"{SECTION}.keep_checkpoints",
 )
-_honoured: ContextVar[bool] = ContextVar("_honoured", default=False)
 HOOKS = ("train_begin", "epoch_begin", "step_end", "evaluation_end", "before_save", "train_end")
+_honoured: ContextVar[bool] = ContextVar("_honoured", default=False)
 
 
 @dataclass

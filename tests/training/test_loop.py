@@ -164,6 +164,21 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception) -> 
     monkeypatch.setattr(Training, "_step", dies)
 
 
+def break_off(monkeypatch: pytest.MonkeyPatch, config: Config, output: Path, after: int) -> None:
+    """A training that dies when so many steps are done."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, after, Stop())
+        with pytest.raises(Stop):
+            train(config, output)
+
+
+def assert_resumed_as_unbroken(monkeypatch: pytest.MonkeyPatch, config: Config, folder: Path, after: int) -> None:
+    train(config, folder / "whole")
+    break_off(monkeypatch, config, folder / "cut", after)
+    train(config, folder / "cut", resume=True)
+    assert digest(folder / "cut") == digest(folder / "whole")
+
+
 # Parity with spacy train
 
 
@@ -239,13 +254,7 @@ def test_a_resumed_training_ends_in_the_same_bytes(
 ) -> None:
     config = with_extras(config, checkpoint_steps=3)
     config["training"]["optimizer"].update(spike_guard="clip_threshold", average_decay=0.9)
-    train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, step, Stop())
-        with pytest.raises(Stop):
-            train(config, tmp_path / "cut")
-    train(config, tmp_path / "cut", resume=True)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert_resumed_as_unbroken(monkeypatch, config, tmp_path, after=step)
 
 
 def test_a_random_state_that_is_not_restored_shows(
@@ -253,10 +262,7 @@ def test_a_random_state_that_is_not_restored_shows(
 ) -> None:
     config = with_extras(config, checkpoint_steps=3)
     train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5, Stop())
-        with pytest.raises(Stop):
-            train(config, tmp_path / "cut")
+    break_off(monkeypatch, config, tmp_path / "cut", after=5)
     monkeypatch.setattr("spacy_crf_ner.training.loop.use_torch_random", lambda states: None)
     train(config, tmp_path / "cut", resume=True)
     assert digest(tmp_path / "cut")["model"] != digest(tmp_path / "whole")["model"]
@@ -267,28 +273,13 @@ def test_a_stream_is_taken_up_where_it_was(
     config: Config, buffer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = with_extras(changed(config, training__max_epochs=-1), checkpoint_steps=3, shuffle_buffer=buffer)
-    train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 8, Stop())
-        with pytest.raises(Stop):
-            train(config, tmp_path / "cut")
-    train(config, tmp_path / "cut", resume=True)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert_resumed_as_unbroken(monkeypatch, config, tmp_path, after=8)
 
 
-def test_schedules_of_batcher_and_dropout_go_on(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_schedules_of_the_batcher_go_on(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = with_extras(config, checkpoint_steps=3)
     config["training"]["batcher"]["size"] = {"@schedules": "compounding.v1", "start": 8, "stop": 60, "compound": 1.2}
-    config["training"]["dropout"] = 0.3
-    train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 8, Stop())
-        with pytest.raises(Stop):
-            train(config, tmp_path / "cut")
-    train(config, tmp_path / "cut", resume=True)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert_resumed_as_unbroken(monkeypatch, config, tmp_path, after=8)
 
 
 def test_more_steps_can_be_asked_for(config: Config, tmp_path: Path) -> None:
@@ -657,13 +648,7 @@ def test_damaged_checkpoints_do_not_push_out_good_ones(
 def test_kept_vectors_and_resuming_go_together(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = with_extras(config, checkpoint_steps=3)
     config["components"]["crf_ner"]["model"]["tok2vec"].update(frozen_layers="all", cache="memory")
-    train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 8, Stop())
-        with pytest.raises(Stop):
-            train(config, tmp_path / "cut")
-    train(config, tmp_path / "cut", resume=True)
-    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+    assert_resumed_as_unbroken(monkeypatch, config, tmp_path, after=8)
 
 
 def test_spacys_own_recogniser_is_trained_and_resumed(
@@ -680,10 +665,7 @@ def test_spacys_own_recogniser_is_trained_and_resumed(
     assert all(np.array_equal(value, weights(begun)[key]) for key, value in weights(nlp).items())
     config["training"]["optimizer"]["groups"] = {}
     whole, _ = train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 8, Stop())
-        with pytest.raises(Stop):
-            train(config, tmp_path / "cut")
+    break_off(monkeypatch, config, tmp_path / "cut", after=8)
     cut, _ = train(config, tmp_path / "cut", resume=True)
     assert all(np.array_equal(value, weights(cut)[key]) for key, value in weights(whole).items())
     assert not all(np.array_equal(value, weights(begun)[key]) for key, value in weights(whole).items())
