@@ -75,6 +75,7 @@ def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
         ("batchers", "spacy_crf_ner.batch_by_tokens.v1"),
         ("optimizers", "spacy_crf_ner.AdamW.v1"),
         ("readers", "spacy_crf_ner.Standoff.v1"),
+        ("readers", "spacy_crf_ner.Columns.v1"),
         ("readers", "spacy_crf_ner.DocumentContext.v1"),
         ("callbacks", "spacy_crf_ner.max_length.v1"),
     ],

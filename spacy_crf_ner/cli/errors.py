@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, NoReturn
 
 import typer
-from wasabi import msg
+from wasabi import Printer
+
+SAID = Printer(no_print=True)
+
+
+def good(message: str) -> None:
+    """Say what was done, beside what is written to standard output."""
+    typer.echo(SAID.good(message), err=True)
 
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong and exit with 1."""
-    msg.fail(message)
+    typer.echo(SAID.fail(message), err=True)
     raise typer.Exit(1)
 
 
@@ -44,13 +51,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     beside = Path(name)
     try:
         yield beside
-        beside.chmod(0o666 & ~_umask())
+        beside.chmod(0o666 & ~umask())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """What the user takes away from the rights of new files."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

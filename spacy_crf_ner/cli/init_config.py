@@ -8,9 +8,13 @@ from spacy import util
 from thinc.api import Config
 from wasabi import Printer
 
-from ..corpora.standoff import CorpusError, is_standoff
+from ..corpora.files import CorpusError
+from ..corpora.formats import FORMATS
 from ..embedding.encoder import PACKAGE, resolve_encoder
 from .errors import clear_errors, written_whole
+
+# Corpora that are not .spacy files, and what reads them.
+READERS = {"standoff": "spacy_crf_ner.Standoff.v1", "columns": "spacy_crf_ner.Columns.v1"}
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = ("transformer_cnn_crf", "shared_embedding", "stacked", "cnn_crf")
@@ -65,11 +69,10 @@ def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: O
     for name, path in (("train", train), ("dev", dev)):
         if path is not None:
             config["paths"][name] = str(path)
-            if is_standoff(path):
-                config.setdefault("corpora", {})[name] = {
-                    "@readers": "spacy_crf_ner.Standoff.v1",
-                    "path": f"${{paths.{name}}}",
-                }
+            found = (reader for name_of, reader in READERS.items() if FORMATS[name_of].detect(path))
+            reader = next(found, None)
+            if reader is not None:
+                config.setdefault("corpora", {})[name] = {"@readers": reader, "path": f"${{paths.{name}}}"}
     try:
         nlp = util.load_model_from_config(config, auto_fill=True)
     except ImportError as error:

@@ -13,8 +13,8 @@ from spacy.tokens import Doc
 from tqdm import tqdm
 from wasabi import msg
 
-from ..corpora.standoff import CorpusError
-from .convert import read_docs
+from ..corpora.files import CorpusError
+from ..corpora.formats import read_docs
 from .errors import clear_errors
 
 
@@ -85,7 +85,7 @@ def _texts(path: Path, nlp: Language, n: int) -> List[str]:
     if path.is_dir():
         raise CorpusError(f"{path}: it is a folder. Give a .spacy file, or a text file with a document a line.")
     if path.suffix == ".spacy":
-        found = [doc.text for doc in read_docs(path, nlp)]
+        found = [doc.text for doc in read_docs(path, nlp.vocab)]
     else:
         found = path.read_text(encoding="utf-8").splitlines()
     found = [text for text in found if text.strip()]

@@ -6,9 +6,10 @@ from pathlib import Path
 import typer
 from wasabi import msg
 
+from ..corpora.files import CorpusError
+from ..corpora.formats import read_docs
 from ..corpora.split import split as split_items
-from ..corpora.standoff import CorpusError
-from .convert import blank, read_docs, write_docs
+from .convert import blank, write_docs
 from .errors import clear_errors, written_whole
 
 
@@ -23,7 +24,7 @@ def split(
     """Split a corpus at random, by document. split.json says which document went where."""
     if dev < 0 or test < 0 or dev + test >= 1:
         raise CorpusError(f"--dev {dev} --test {test}: both must be 0 or more, and leave a share for training.")
-    docs = list(read_docs(input, blank("xx")))
+    docs = list(read_docs(input, blank("xx").vocab))
     parts = split_items(docs, {"train": 1 - dev - test, "dev": dev, "test": test}, seed)
     for name, part in parts.items():
         if part:

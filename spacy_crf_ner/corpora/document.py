@@ -1,21 +1,12 @@
-"""The one form between annotation files and spaCy: text, entities by characters, and what went wrong.
+"""The one form between annotation formats: text, entities by characters, what joins them, and what went wrong.
 
-A reader of any format makes Documents; `to_doc` puts their entities on tokens, in one place for all formats.
+A reader of any format makes Documents, a writer of any format takes them; `placing` turns them into Docs and back.
 Nothing is dropped in silence: what cannot be kept becomes a Problem with file and line.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
-
-import numpy as np
-from spacy.tokens import Doc, Span, SpanGroup
-from spacy.util import filter_spans
-
-from ..tagging import UNPLACED, trim_spaces
-
-ALL_ENTITIES = "entities"
-SpanSetter = Union[Sequence[str], Mapping[str, Union[bool, Sequence[str]]]]
+from typing import Any, Dict, List, Optional, Tuple
 
 
 @dataclass
@@ -28,6 +19,9 @@ class Entity:
     line (int): Where it stands in the file, from 1; 0 where lines mean nothing.
     attributes (Dict[str, Any]): Attributes by name: a value, or True for a flag.
     notes (List[str]): Annotators' notes.
+    score (Optional[float]): How sure a model is of it.
+    origin (str): Who made it, where the file says so: an annotator, a model.
+    file (str): Where it stands if not in the document's source.
     """
 
     label: str
@@ -36,6 +30,9 @@ class Entity:
     line: int = 0
     attributes: Dict[str, Any] = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
+    score: Optional[float] = None
+    origin: str = ""
+    file: str = ""
 
     @property
     def start(self) -> int:
@@ -44,6 +41,25 @@ class Entity:
     @property
     def end(self) -> int:
         return max(end for _, end in self.fragments)
+
+
+@dataclass
+class Link:
+    """Something that is said of entities, or of what joins them: kept as it came.
+
+    kind (str): relation, event, equivalence or normalisation. label (str): Its type.
+    arguments (List[Tuple[str, str]]): Role and id of each thing that it joins; of an event the trigger first, without
+        a role.
+    id (str): Its name in the file. text (str): What stands beside it, as the name of what is referred to.
+    """
+
+    kind: str
+    label: str
+    arguments: List[Tuple[str, str]]
+    id: str = ""
+    text: str = ""
+    attributes: Dict[str, Any] = field(default_factory=dict)
+    notes: List[str] = field(default_factory=list)
 
 
 @dataclass
@@ -68,33 +84,48 @@ class Document:
     """One annotated text.
 
     id (str): Unique within a corpus. text (str): As it stands in the file. entities (List[Entity]): As annotated.
+    links (List[Link]): What joins them. group (str): What belongs together when a corpus is split.
     source (str): The annotation file. annotated (bool): False where nobody has looked at the text yet.
-    other (Counter): Annotations of other kinds, which are counted only. unread (int): Entities that could not even
-    be read. problems (List[Problem]): What was wrong with it so far.
+    unread (int): Entities that could not even be read. problems (List[Problem]): What was wrong with it so far.
+    data (Dict[str, Any]): What else the file says of the document, by its own names.
+    tokens (Optional[List[Tuple[int, int]]]): First character and last + 1 of each token, where the file has tokens.
+    sentences (List[int]): Which of them begin sentences. unknown (List[int]): Of which of them it is not known whether
+        they are in an entity.
+    written (Any): What a writer of the same format needs to give back the same bytes.
     """
 
     id: str
     text: str
     entities: List[Entity] = field(default_factory=list)
+    links: List[Link] = field(default_factory=list)
+    group: str = ""
     source: str = ""
     annotated: bool = True
     unread: int = 0
-    other: Counter = field(default_factory=Counter)
     problems: List[Problem] = field(default_factory=list)
+    data: Dict[str, Any] = field(default_factory=dict)
+    tokens: Optional[List[Tuple[int, int]]] = None
+    sentences: List[int] = field(default_factory=list)
+    unknown: List[int] = field(default_factory=list)
+    written: Any = None
 
     def report(self, entity: Entity, kind: str, message: str, lost: bool = True) -> None:
-        where = f"{self.source}:{entity.line}" if entity.line else self.source
-        self.problems.append(Problem(where, kind, message, lost))
+        file = entity.file or self.source
+        self.problems.append(Problem(f"{file}:{entity.line}" if entity.line else file, kind, message, lost))
 
 
 @dataclass
 class Report:
-    """What became of the annotations of a corpus."""
+    """What became of the annotations of a corpus.
+
+    documents, annotated, kept (int): Documents, entities in them, and those that are on tokens now.
+    links (Counter): Relations and the like, by kind.
+    """
 
     documents: int = 0
     annotated: int = 0
     kept: int = 0
-    other: Counter = field(default_factory=Counter)
+    links: Counter = field(default_factory=Counter)
     problems: List[Problem] = field(default_factory=list)
 
     @property
@@ -108,131 +139,7 @@ class Report:
         for kind, n in Counter(p.kind for p in self.problems).most_common():
             first = next(p for p in self.problems if p.kind == kind)
             lines.append(f"{n:,} × {kind}. First: {first}")
-        if self.other:
-            kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.other.items()))
-            lines.append(f"Not needed for entities, and not carried over: {kinds}.")
+        if self.links:
+            kinds = ", ".join(f"{n:,} {kind}s" for kind, n in sorted(self.links.items()))
+            lines.append(f"Not needed for entities, and kept beside them: {kinds}.")
         return lines
-
-
-def check_setter(setter: SpanSetter) -> Dict[str, Union[bool, Sequence[str]]]:
-    """Where entities go: names ("ents" or span groups), or names with True or the labels that go there.
-
-    RAISES (ValueError): No place is given.
-    """
-    places: Dict[str, Union[bool, Sequence[str]]] = (
-        dict(setter) if isinstance(setter, Mapping) else dict.fromkeys(setter, True)
-    )
-    if not places:
-        raise ValueError('span_setter is empty: name "ents", a span group, or both.')
-    return places
-
-
-def to_doc(
-    document: Document,
-    make_doc: Callable[[str], Doc],
-    setter: SpanSetter = ("ents", ALL_ENTITIES),
-    report: Optional[Report] = None,
-) -> Doc:
-    """Put a Document's entities on tokens.
-
-    make_doc (Callable): From text to an empty Doc: `nlp.make_doc`, or `nlp` itself.
-    setter (SpanSetter): Where entities go. `doc.ents` takes the longest of those that overlap.
-    report (Optional[Report]): Is brought up to date.
-    RETURNS (Doc): An entity that begins or ends inside a token is widened to whole tokens. The parts of one that
-        cannot be placed (it is discontinuous) are missing values in `doc.ents`, and in
-        `doc.spans[group].attrs["unplaced"]` as (first character, last + 1, label): unknown to training, and
-        missed gold to the scorer.
-    """
-    doc = make_doc(document.text)
-    if not document.annotated:
-        if report is not None:
-            report.documents += 1
-            report.problems += document.problems
-        return doc
-    is_space = np.fromiter((token.is_space for token in doc), dtype=bool, count=len(doc))
-    spans: List[Span] = []
-    unplaced: List[Tuple[int, int, str]] = []
-    by_place: Dict[Tuple[int, int, str], Entity] = {}
-    for entity in document.entities:
-        span = _place(document, entity, doc, is_space)
-        if span is None:
-            unplaced += [(start, end, entity.label) for start, end in entity.fragments]
-        elif (key := (span.start, span.end, entity.label)) in by_place:
-            document.report(entity, "the same entity twice", f"entity {entity.id} repeats another one.", lost=False)
-        else:
-            by_place[key] = entity
-            spans.append(span)
-    spans.sort(key=lambda s: (s.start, -s.end, s.label_))
-    for place, labels in check_setter(setter).items():
-        here = [s for s in spans if labels is True or (labels and s.label_ in labels)]
-        gone = [u for u in unplaced if labels is True or (labels and u[2] in labels)]
-        if place == "ents":
-            flat = filter_spans(here)
-            for span in sorted(set(here) - set(flat)):
-                entity = by_place[span.start, span.end, span.label_]
-                message = f'entity {entity.id} ({entity.label}), "{span.text}", is in the span groups, not in doc.ents.'
-                document.report(entity, "overlap with a longer entity", message, lost=False)
-            taken = {token.i for span in flat for token in span}
-            touched = {t.i for a, b, _ in gone for t in doc if t.idx < b and t.idx + len(t) > a} - taken
-            doc.set_ents(flat, missing=[doc[i : i + 1] for i in sorted(touched)], default="outside")
-        else:
-            attrs = {UNPLACED: [list(u) for u in gone]} if gone else {}
-            doc.spans[place] = SpanGroup(doc, name=place, attrs=attrs, spans=here)
-    if report is not None:
-        report.documents += 1
-        report.annotated += len(document.entities) + document.unread
-        report.kept += len(spans)
-        report.other.update(document.other)
-        report.problems += document.problems
-    return doc
-
-
-def _place(document: Document, entity: Entity, doc: Doc, is_space: np.ndarray) -> Optional[Span]:
-    """The tokens of an entity, or None with a problem reported."""
-    name = f"entity {entity.id} ({entity.label})"
-    if len(entity.fragments) > 1:
-        parts = " … ".join(document.text[a:b] for a, b in entity.fragments)
-        document.report(
-            entity, "discontinuous entity", f'{name}, "{parts}", has {len(entity.fragments)} parts: left out.'
-        )
-        return None
-    # by hand rather than char_span, since white space at the ends may be inside a token
-    text = document.text[entity.start : entity.end]
-    start = entity.start + len(text) - len(text.lstrip())
-    end = entity.end - len(text) + len(text.rstrip())
-    if start >= end:
-        document.report(entity, "only white space", f"{name} covers white space only: left out.")
-        return None
-    span = doc.char_span(start, end)
-    widened = span is None
-    if span is None:
-        span = doc.char_span(start, end, alignment_mode="expand")
-    trimmed = trim_spaces(span.start, span.end, is_space) if span is not None else None
-    if trimmed is None:
-        document.report(entity, "only white space", f"{name} covers white space only: left out.")
-        return None
-    if widened:
-        document.report(
-            entity,
-            "widened to whole tokens",
-            f'{name}, "{text}", begins or ends inside a token: it became "{doc[trimmed[0] : trimmed[1]].text}".',
-            lost=False,
-        )
-    elif (start, end) != (entity.start, entity.end):
-        document.report(
-            entity,
-            "white space at the ends",
-            f'{name}, "{text}": the white space at its ends was taken off.',
-            lost=False,
-        )
-    return Span(doc, *trimmed, label=entity.label)
-
-
-def to_docs(
-    documents: Iterable[Document], make_doc: Callable[[str], Doc], setter: SpanSetter, report: Report
-) -> Iterable[Doc]:
-    """`to_doc` for many. The id of each goes to `doc.user_data["id"]`."""
-    for document in documents:
-        doc = to_doc(document, make_doc, setter, report)
-        doc.user_data["id"] = document.id
-        yield doc

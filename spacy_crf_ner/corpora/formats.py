@@ -1,23 +1,60 @@
-"""Which annotation formats there are, how to tell them apart, and how to read each."""
+"""Which annotation formats there are, how to tell them apart, and how to read and write each."""
 
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, NamedTuple
+from typing import Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
 
+import spacy
+from spacy.tokens import Doc, DocBin
+
+from .columns import SCHEMES, Scheme, looks_like_columns, read_columns, write_columns
 from .document import Document
-from .standoff import CorpusError, is_standoff, read_standoff
+from .files import STANDARD, CorpusError, text_files
+from .placing import from_doc
+from .standoff import is_standoff, read_standoff
+from .standoff_writer import write_standoff
+
+# Characters of a file from which its format is found out.
+SAMPLE = 20_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user can say of files that do not say it themselves.
+
+    encoding (str): Of text files. columns (Sequence[int]): Of columns: that of the tokens, then those of the tags; none
+        given: found out. sentences (int): Of columns: how many make a document where the file marks none; 0: all.
+    spans (str): Of Docs: where the entities are; "": the group "entities" where there is one, otherwise `doc.ents`.
+    scheme (str): Of columns that are written.
+    """
+
+    encoding: str = "utf-8"
+    columns: Sequence[int] = ()
+    sentences: int = 1
+    spans: str = ""
+    scheme: Scheme = "iob2"
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise CorpusError(f"--scheme {self.scheme}: it is not one of {', '.join(SCHEMES)}.")
+        if self.sentences < 0:
+            raise CorpusError(f"--sentences {self.sentences}: it must not be negative.")
 
 
 class Format(NamedTuple):
-    """detect (Callable): Whether a path holds it. read (Callable): Its documents. hint (str): What it looks like."""
+    """An annotation format.
+
+    detect (Callable): Whether a path holds it. read (Callable): Its documents. hint (str): What it looks like.
+    write (Optional[Callable]): Writes Docs to a path; None: it is `write_documents` that writes.
+    write_documents (Optional[Callable]): Writes Documents, which know more than Docs, to a folder.
+    """
 
     detect: Callable[[Path], bool]
-    read: Callable[[Path], Iterator[Document]]
+    read: Callable[[Path, Options], Iterator[Document]]
     hint: str
-
-
-FORMATS: Dict[str, Format] = {
-    "standoff": Format(is_standoff, read_standoff, "brat: a folder of .txt and .ann files"),
-}
+    write: Optional[Callable[[Iterable[Doc], Path, Options], None]] = None
+    write_documents: Optional[Callable[[Iterable[Document], Path], Iterator[Document]]] = None
 
 
 def detect(path: Path) -> str:
@@ -25,6 +62,8 @@ def detect(path: Path) -> str:
 
     RAISES (CorpusError): There is no such path, or no format fits it.
     """
+    if path == STANDARD:
+        raise CorpusError("Standard input can be read once only: name its format with --from.")
     if not path.exists():
         raise CorpusError(f"{path}: there is no such file or folder.")
     for name, form in FORMATS.items():
@@ -32,3 +71,77 @@ def detect(path: Path) -> str:
             return name
     known = "; ".join(f"{name} ({form.hint})" for name, form in FORMATS.items())
     raise CorpusError(f"{path}: its format is not known. Formats: {known}.")
+
+
+def read(path: Path, name: str = "", options: Options = Options()) -> Iterator[Document]:  # it is frozen
+    """Documents of a path. name (str): Its format; "": found out. RAISES (CorpusError): It cannot be read."""
+    return FORMATS[name or detect(path)].read(path, options)
+
+
+def sample(path: Path) -> str:
+    """The beginning of the first text file of a path, "" where it cannot be read as text."""
+    try:
+        for file in itertools.islice(text_files(path, encoding="latin-1"), 1):
+            return file.text.read(SAMPLE)
+    except CorpusError:
+        pass
+    return ""
+
+
+def _is_columns(path: Path) -> bool:
+    if not path.exists() or path.suffix == ".spacy":
+        return False
+    found = sample(path)
+    # the last line of a sample may be cut
+    whole = found if len(found) < SAMPLE else found[: found.rfind("\n") + 1]
+    return "\0" not in whole and looks_like_columns(whole)
+
+
+def _read_columns(path: Path, options: Options) -> Iterator[Document]:
+    word, *tags = options.columns or (None,)
+    return read_columns(path, options.encoding, word, tags, options.sentences)  # type: ignore[arg-type]
+
+
+def _write_columns(docs: Iterable[Doc], path: Path, options: Options) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(write_columns(list(docs), options.spans, options.scheme))
+
+
+def _is_spacy(path: Path) -> bool:
+    return path.is_file() and path.suffix == ".spacy"
+
+
+def read_docs(path: Path, vocab: spacy.vocab.Vocab) -> Iterator[Doc]:
+    """Docs of a .spacy file. RAISES (CorpusError): It is not there, or not such a file."""
+    if path.is_dir():
+        raise CorpusError(f"{path}: it is a folder, not a .spacy file. Convert it first: crf-ner convert.")
+    if not path.is_file():
+        raise CorpusError(f"{path}: there is no such file.")
+    try:
+        yield from DocBin(store_user_data=True).from_disk(path).get_docs(vocab)
+    except Exception as error:  # DocBin raises whatever zlib and msgpack do
+        raise CorpusError(f"{path}: it is not a .spacy file ({error}).") from error
+
+
+def _read_spacy(path: Path, options: Options) -> Iterator[Document]:
+    for number, doc in enumerate(read_docs(path, spacy.blank("xx").vocab), start=1):
+        yield from_doc(doc, options.spans, f"{path.stem}-{number:06}")
+
+
+def _write_spacy(docs: Iterable[Doc], path: Path, options: Options) -> None:
+    binary = DocBin(store_user_data=True)
+    for doc in docs:
+        binary.add(doc)
+    binary.to_disk(path)
+
+
+FORMATS: Dict[str, Format] = {
+    "standoff": Format(
+        is_standoff,
+        lambda path, options: read_standoff(path),
+        "brat: a folder of .txt and .ann files",
+        write_documents=write_standoff,
+    ),
+    "spacy": Format(_is_spacy, _read_spacy, "spaCy's .spacy", _write_spacy),
+    "columns": Format(_is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns),
+}

@@ -1,18 +1,23 @@
 """Corpora for `[corpora]`, straight from annotation files."""
 
 import random
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence
 
 from spacy.language import Language
+from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.training.augment import dont_augment
 from spacy.util import logger
 
 from ..context import set_context, with_neighbours
-from .document import ALL_ENTITIES, Document, Report, check_setter, to_doc
-from .standoff import CorpusError, read_standoff
+from .document import Document, Report
+from .files import CorpusError
+from .formats import Options, read
+from .placing import ALL_ENTITIES, Alignment, Discontinuous, Placing, SpanSetter, to_doc
+from .standoff import read_standoff
 
 Augmenter = Callable[[Language, Example], Iterable[Example]]
 
@@ -20,7 +25,9 @@ Augmenter = Callable[[Language, Example], Iterable[Example]]
 def Standoff(
     path: Path,
     *,
-    span_setter: Union[Sequence[str], Mapping[str, Union[bool, Sequence[str]]]] = ("ents", ALL_ENTITIES),
+    span_setter: SpanSetter = ("ents", ALL_ENTITIES),
+    alignment: Alignment = "expand",
+    discontinuous: Discontinuous = "skip",
     limit: int = 0,
     sample: Optional[int] = None,
     seed: int = 0,
@@ -31,6 +38,10 @@ def Standoff(
     path (Path): Folder with .txt and .ann files; folders in it are read too.
     span_setter (Union[List[str], Dict[str, ...]]): Where entities go: "ents", names of span groups; or such names
         with true, or with the labels that go there.
+    alignment (str): What becomes of an entity that begins or ends inside a token: "expand": it is widened to whole
+        tokens; "contract": it shrinks to those that it covers; "strict": it is left out.
+    discontinuous (str): What becomes of one in several parts: "skip": it is left out; "merge": one entity from the
+        first character to the last; "split": an entity for each part; "first": its first part alone.
     limit (int): Most examples, 0: all.
     sample (Optional[int]): So many documents drawn at random, the same for the same `seed`; null: all.
     seed (int): For `sample`.
@@ -40,8 +51,44 @@ def Standoff(
     """
     if path is None:
         raise CorpusError("spacy_crf_ner.Standoff.v1 has no path. Set it with --paths.train and --paths.dev.")
-    check_setter(span_setter)
-    return AnnotationReader(Path(path), read_standoff, span_setter, limit, sample, seed, augmenter or dont_augment)
+    placing = Placing(span_setter, alignment, discontinuous)
+    return AnnotationReader(Path(path), read_standoff, placing, limit, sample, seed, augmenter or dont_augment)
+
+
+def Columns(
+    path: Path,
+    *,
+    encoding: str = "utf-8",
+    columns: Sequence[int] = (),
+    sentences: int = 1,
+    span_setter: SpanSetter = ("ents", ALL_ENTITIES),
+    limit: int = 0,
+    sample: Optional[int] = None,
+    seed: int = 0,
+    augmenter: Optional[Augmenter] = None,
+) -> Callable[[Language], Iterable[Example]]:
+    """Read files of columns (CoNLL) as a corpus, with the tokens that they have.
+
+    path (Path): A file, a folder of files, a .gz or a .zip.
+    encoding (str): Of the files.
+    columns (List[int]): Column of the tokens, then those of the tags, from 0, or from the end as -1; empty: found out.
+    sentences (int): Sentences that make a document, where the file does not mark documents; 0: all of a file.
+    span_setter, limit, sample, seed, augmenter: See `Standoff`.
+    RETURNS (Callable): From nlp to its examples.
+    RAISES (CorpusError): When it is read: see `corpora.columns.read_columns`.
+    """
+    if path is None:
+        raise CorpusError("spacy_crf_ner.Columns.v1 has no path. Set it with --paths.train and --paths.dev.")
+    options = Options(encoding, columns, sentences)
+    return AnnotationReader(
+        Path(path),
+        partial(read, name="columns", options=options),
+        Placing(span_setter),
+        limit,
+        sample,
+        seed,
+        augmenter or dont_augment,
+    )
 
 
 class AnnotationReader:
@@ -50,16 +97,16 @@ class AnnotationReader:
     def __init__(
         self,
         path: Path,
-        read: Callable[[Path], Iterator[Document]],
-        span_setter: Union[Sequence[str], Mapping[str, Union[bool, Sequence[str]]]],
+        documents: Callable[[Path], Iterator[Document]],
+        placing: Placing,
         limit: int,
         sample: Optional[int],
         seed: int,
         augmenter: Augmenter,
     ) -> None:
         self._path = path
-        self._read = read
-        self._span_setter = span_setter
+        self._read = documents
+        self._placing = placing
         self._limit = limit
         self._sample = sample
         self._seed = seed
@@ -80,8 +127,11 @@ class AnnotationReader:
 
     def _examples(self, nlp: Language, report: Report) -> Iterator[Example]:
         for document in self._documents():
-            reference = to_doc(document, nlp.make_doc, self._span_setter, report)
-            yield from self._augmenter(nlp, Example(nlp.make_doc(reference.text), reference))
+            reference = to_doc(document, nlp.make_doc, self._placing, report)
+            # tokens that the file has are those that the pipeline gets
+            words, spaces = [t.text for t in reference], [bool(t.whitespace_) for t in reference]
+            tokens = Doc(nlp.vocab, words=words, spaces=spaces) if document.tokens else nlp.make_doc(reference.text)
+            yield from self._augmenter(nlp, Example(tokens, reference))
 
     def _documents(self) -> Iterable[Document]:
         documents = self._read(self._path)

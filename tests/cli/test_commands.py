@@ -83,7 +83,12 @@ def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
         (["convert", "{tmp}", "{tmp}/o.spacy"], "its format is not known"),
         (["convert", "{notes}", "{tmp}/o.spacy", "--from", "word"], "--from word"),
         (["convert", "{notes}", "{tmp}/o.spacy", "--to", "pdf"], "--to pdf"),
-        (["convert", "{notes}", "{tmp}/o.txt"], "must end in .spacy"),
+        (["convert", "{notes}", "{tmp}/o.txt"], "say with --to which format"),
+        (["convert", "{notes}", "{tmp}/o.txt", "--to", "spacy"], "must end in .spacy"),
+        (["convert", "{notes}", "{tmp}/o.spacy", "--align", "left"], 'alignment = "left" is not one of'),
+        (["convert", "{notes}", "{tmp}/o.spacy", "--columns", "a"], "--columns a: give numbers"),
+        (["convert", "{notes}", "{notes}", "--to", "standoff"], "must be a folder that is new or empty"),
+        (["convert", "-", "{tmp}/o.spacy"], "name its format with --from"),
         (["convert", "{notes}", "{tmp}/o.spacy", "--lang", "qq"], "--lang qq"),
         (["split", "{tmp}/none.spacy", "{tmp}/o"], "no such file"),
         (["split", "{notes}/note_0000.txt", "{tmp}/o"], "not a .spacy file"),
@@ -145,3 +150,45 @@ def test_check_tells_what_there_is(bf16: bool, int8: bool, monkeypatch: pytest.M
     assert f"spacy {spacy.__version__}" in said(result)
     assert f"{'bf16' if bf16 else 'fp32'} is the fastest" in said(result)
     assert ("int8, after crf-ner quantize" in said(result)) == int8
+
+
+def test_convert_goes_from_each_format_to_each(notes: Path, tmp_path: Path) -> None:
+    def convert(source: Path, target: str, *more: Any) -> Path:
+        output = tmp_path / target
+        result = run("convert", source, output, *more)
+        assert result.exit_code == 0, result.output
+        return output
+
+    first = convert(notes, "a.spacy")
+    back = convert(first, "brat", "--to", "standoff")
+    for path in sorted(notes.glob("*.*")):
+        if path.suffix == ".txt":
+            assert (back / path.name).read_bytes() == path.read_bytes()
+
+    def entities(docs: list) -> set:
+        return {(d.user_data["id"], s.start, s.end, s.label_) for d in docs for s in d.spans["entities"]}
+
+    assert entities(read(convert(back, "b.spacy"))) == entities(read(first))
+    columns = convert(first, "c.conll", "--to", "columns", "--scheme", "bioes")
+    again = read(convert(columns, "d.spacy"))
+
+    def tokens(docs: list) -> list:
+        return [[([t.text for t in s if not t.is_space], s.label_) for s in d.spans["entities"]] for d in docs]
+
+    assert tokens(again) == tokens(read(first))
+    assert "S-" in columns.read_text()
+    folder = convert(columns, "brat2", "--to", "standoff")
+    assert len(list(folder.glob("*.ann"))) == 12
+    assert (folder / "annotation.conf").exists()
+
+
+def test_convert_writes_to_standard_output_and_reads_from_it(notes: Path, tmp_path: Path) -> None:
+    result = run("convert", notes, "-", "--to", "columns")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("-DOCSTART-\t-note_0000-\t")
+    assert "documents" in result.stderr
+    assert "documents" not in result.stdout
+    command = ["crf-ner", "convert", "-", str(tmp_path / "x.spacy"), "--from", "columns"]
+    result = CliRunner().invoke(app, command, input=result.stdout)
+    assert result.exit_code == 0, result.output
+    assert len(read(tmp_path / "x.spacy")) == 12

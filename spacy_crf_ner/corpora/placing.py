@@ -1,0 +1,332 @@
+"""Where characters meet tokens: from a Document to a Doc and back, in one place for all formats."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Literal, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from spacy.tokens import Doc, Span, SpanGroup
+from spacy.util import filter_spans
+from spacy.vocab import Vocab
+
+from ..tagging import UNPLACED, trim_spaces
+from .document import Document, Entity, Link, Report
+
+ALL_ENTITIES = "entities"
+# Keys of doc.user_data: what a document is called, what it belongs to, and what tokens cannot say of its annotations.
+ID, GROUP, DATA, ANNOTATIONS = "id", "group", "data", "annotations"
+# The extension of spans that holds annotators' notes; attributes have their own names.
+NOTES = "notes"
+
+SpanSetter = Union[str, Sequence[str], Mapping[str, Union[bool, Sequence[str]]]]
+Alignment = Literal["expand", "contract", "strict"]
+Discontinuous = Literal["skip", "merge", "split", "first"]
+ALIGNMENTS = ("expand", "contract", "strict")
+DISCONTINUOUS = ("skip", "merge", "split", "first")
+LEFT_OUT = "left out"
+Place = Tuple[int, int, str]
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How entities are put on tokens.
+
+    setter (SpanSetter): Where they go: "ents" or a span group, a list of them, or such names with True or the labels
+        that go there. `doc.ents` takes the longest of those that overlap.
+    alignment (str): What becomes of an entity that begins or ends inside a token: "expand": it is widened to whole
+        tokens; "contract": it shrinks to those that it covers; "strict": it is left out.
+    discontinuous (str): What becomes of one in several parts: "skip": it is left out; "merge": one entity from the
+        first character to the last; "split": an entity for each part; "first": its first part alone.
+    RAISES (ValueError): A setting is none of these, or no place is given.
+    """
+
+    setter: SpanSetter = ("ents", ALL_ENTITIES)
+    alignment: Alignment = "expand"
+    discontinuous: Discontinuous = "skip"
+
+    def __post_init__(self) -> None:
+        if self.alignment not in ALIGNMENTS:
+            raise ValueError(f'alignment = "{self.alignment}" is not one of {", ".join(ALIGNMENTS)}.')
+        if self.discontinuous not in DISCONTINUOUS:
+            raise ValueError(f'discontinuous = "{self.discontinuous}" is not one of {", ".join(DISCONTINUOUS)}.')
+        if not self.setter:
+            raise ValueError('span_setter is empty: name "ents", a span group, or both.')
+
+    def places(self) -> Iterator[Tuple[str, Callable[[str], bool]]]:
+        """Each place, and whether entities of a label go there."""
+        setter = (self.setter,) if isinstance(self.setter, str) else self.setter
+        named = setter if isinstance(setter, Mapping) else dict.fromkeys(setter, True)
+        for place, labels in named.items():
+            yield place, lambda label, labels=labels: labels is True or bool(labels and label in labels)  # type: ignore[misc]
+
+
+def to_doc(
+    document: Document,
+    make_doc: Callable[[str], Doc],
+    placing: Placing = Placing(),  # it is frozen
+    report: Optional[Report] = None,
+) -> Doc:
+    """Put a Document's entities on tokens.
+
+    make_doc (Callable): From text to an empty Doc: `nlp.make_doc`, or `nlp` itself.
+    report (Optional[Report]): Is brought up to date.
+    RETURNS (Doc): Its tokens are those of the file, where it has any. Attributes are in `span._` under their own
+        names, notes in `span._.notes`, and all else that tokens cannot say in `doc.user_data`, for `from_doc`. The
+        parts of an entity that cannot be placed are missing values in `doc.ents`, and in
+        `doc.spans[group].attrs["unplaced"]` as (first character, last + 1, label): unknown to training, and missed
+        gold to the scorer.
+    """
+    doc = make_doc(document.text) if document.tokens is None else _with_tokens(document, make_doc("").vocab)
+    doc.user_data.update({ID: document.id, **({GROUP: document.group} if document.group else {})})
+    if document.data:
+        doc.user_data[DATA] = document.data
+    if report is not None:
+        report.documents += 1
+        report.links.update(link.kind for link in document.links)
+        if document.annotated:
+            report.annotated += len(document.entities) + document.unread
+    if document.annotated:
+        kept = _set_entities(document, doc, placing)
+        if report is not None:
+            report.kept += kept
+    if report is not None:
+        report.problems += document.problems
+    return doc
+
+
+def to_docs(
+    documents: Iterable[Document], make_doc: Callable[[str], Doc], placing: Placing, report: Report
+) -> Iterator[Doc]:
+    """`to_doc` for many."""
+    for document in documents:
+        yield to_doc(document, make_doc, placing, report)
+
+
+def _with_tokens(document: Document, vocab: Vocab) -> Doc:
+    """A Doc of the tokens that the file has, which are separated by at most one space."""
+    tokens = document.tokens or []
+    words = [document.text[start:end] for start, end in tokens]
+    follows = [start for start, _ in tokens[1:]] + [len(document.text)]
+    spaces = [end < after for (_, end), after in zip(tokens, follows)]
+    begins = set(document.sentences)
+    sent_starts = [i in begins for i in range(len(words))] if begins else None
+    return Doc(vocab, words=words, spaces=spaces, sent_starts=sent_starts)  # type: ignore[arg-type]
+
+
+def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
+    """RETURNS (int): How many entities are on tokens now."""
+    is_space = np.fromiter((token.is_space for token in doc), dtype=bool, count=len(doc))
+    by_place: Dict[Place, Entity] = {}
+    placed: List[Tuple[Entity, List[Place]]] = []
+    unplaced: List[Tuple[int, int, str]] = []
+    for entity in document.entities:
+        parts = _parts(document, entity, placing.discontinuous)
+        found = [_place(document, entity, part, doc, is_space, placing.alignment) for part in parts]
+        places = [place for place in found if place is not None]
+        gone = [part for part, place in zip(parts, found) if place is None] if parts else entity.fragments
+        unplaced += [(start, end, entity.label) for start, end in gone]
+        fresh = [place for place in places if place not in by_place]
+        if len(fresh) < len(places):
+            message = f"{_name(entity)} repeats another one."
+            document.report(entity, "the same entity twice", message, lost=False)
+        by_place.update(dict.fromkeys(fresh, entity))
+        placed.append((entity, places))
+    spans = {place: Span(doc, place[0], place[1], label=place[2]) for place in by_place}
+    for name, takes in placing.places():
+        here = [span for place, span in sorted(spans.items(), key=_in_order) if takes(place[2])]
+        gone_here = [part for part in unplaced if takes(part[2])]
+        if name == "ents":
+            _set_ents(document, doc, here, gone_here, by_place)
+        else:
+            attrs = {UNPLACED: [list(part) for part in gone_here]} if gone_here else {}
+            doc.spans[name] = SpanGroup(doc, name=name, attrs=attrs, spans=here)
+    _set_extensions(spans, by_place)
+    _note(document, doc, placed)
+    return len({id(entity) for entity in by_place.values()})
+
+
+def _in_order(item: Tuple[Place, Span]) -> Tuple[int, int, str]:
+    (start, end, label), _ = item
+    return start, -end, label
+
+
+def _name(entity: Entity) -> str:
+    return f"entity {entity.id} ({entity.label})" if entity.id else f"an entity ({entity.label})"
+
+
+def _parts(document: Document, entity: Entity, discontinuous: Discontinuous) -> List[Tuple[int, int]]:
+    """Which characters of an entity are to be put on tokens; none: it is left out."""
+    if len(entity.fragments) == 1:
+        return entity.fragments
+    text = " … ".join(document.text[a:b] for a, b in entity.fragments)
+    becomes: Dict[str, Tuple[str, List[Tuple[int, int]]]] = {
+        "skip": (LEFT_OUT, []),
+        "merge": ("it became one from its first character to its last", [(entity.start, entity.end)]),
+        "split": ("each part became an entity", entity.fragments),
+        "first": ("its first part alone was kept", entity.fragments[:1]),
+    }
+    fate, parts = becomes[discontinuous]
+    document.report(
+        entity,
+        "discontinuous entity",
+        f'{_name(entity)}, "{text}", has {len(entity.fragments)} parts: {fate}.',
+        lost=not parts,
+    )
+    return parts
+
+
+def _place(
+    document: Document, entity: Entity, part: Tuple[int, int], doc: Doc, is_space: np.ndarray, alignment: Alignment
+) -> Optional[Place]:
+    """The tokens of a part of an entity, or None with a problem reported."""
+    name, whole = _name(entity), len(entity.fragments) == 1
+    # by hand rather than char_span, since white space at the ends may be inside a token
+    text = document.text[part[0] : part[1]]
+    start = part[0] + len(text) - len(text.lstrip())
+    end = part[1] - len(text) + len(text.rstrip())
+    if start >= end:
+        document.report(entity, "only white space", f"{name} covers white space only: {LEFT_OUT}.", lost=whole)
+        return None
+    span = doc.char_span(start, end)
+    inside = span is None
+    if span is None and alignment != "strict":
+        span = doc.char_span(start, end, alignment_mode=alignment)
+    trimmed = trim_spaces(span.start, span.end, is_space) if span is not None else None
+    if trimmed is None and inside and alignment != "expand":
+        message = f'{name}, "{text}", begins or ends inside a token: {LEFT_OUT}.'
+        document.report(entity, "ends inside a token", message, lost=whole)
+        return None
+    if trimmed is None:
+        document.report(entity, "only white space", f"{name} covers white space only: {LEFT_OUT}.", lost=whole)
+        return None
+    if inside:
+        done = "widened to whole tokens" if alignment == "expand" else "shrunk to whole tokens"
+        now = doc[trimmed[0] : trimmed[1]].text
+        message = f'{name}, "{text}", begins or ends inside a token: it became "{now}".'
+        document.report(entity, done, message, lost=False)
+    elif (start, end) != part:
+        message = f'{name}, "{text}": the white space at its ends was taken off.'
+        document.report(entity, "white space at the ends", message, lost=False)
+    return (*trimmed, entity.label)
+
+
+def _set_ents(
+    document: Document, doc: Doc, spans: List[Span], unplaced: List[Place], by_place: Dict[Place, Entity]
+) -> None:
+    flat = filter_spans(spans)
+    for span in sorted(set(spans) - set(flat)):
+        entity = by_place[span.start, span.end, span.label_]
+        message = f'{_name(entity)}, "{span.text}", is in the span groups, not in doc.ents.'
+        document.report(entity, "overlap with a longer entity", message, lost=False)
+    taken = {token.i for span in flat for token in span}
+    touched = {t.i for a, b, _ in unplaced for t in doc if t.idx < b and t.idx + len(t) > a}
+    touched = (touched | set(document.unknown)) - taken
+    doc.set_ents(flat, missing=[doc[i : i + 1] for i in sorted(touched)], default="outside")
+
+
+def _set_extensions(spans: Dict[Place, Span], by_place: Dict[Place, Entity]) -> None:
+    """Attributes and notes, as custom attributes of the spans."""
+    for place, entity in by_place.items():
+        values = {**entity.attributes, **({NOTES: entity.notes} if entity.notes else {})}
+        for name, value in values.items():
+            if not Span.has_extension(name):
+                Span.set_extension(name, default=None)
+            if Span.get_extension(name)[2] is None:  # one with a getter is somebody else's
+                spans[place]._.set(name, value)
+
+
+def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Place]]]) -> None:
+    """Write down what tokens cannot say: links, and of entities all but the characters and labels of whole tokens."""
+    noted = []
+    for entity, places in placed:
+        exact = [_characters(doc, place) for place in places]
+        more = {name: value for name, value in asdict(entity).items() if value and name not in ("label", "fragments")}
+        if more or exact != entity.fragments:
+            fragments = [list(fragment) for fragment in entity.fragments]
+            tokens = [[start, end] for start, end, _ in places]
+            noted.append({"label": entity.label, "fragments": fragments, "tokens": tokens, **more})
+    if noted or document.links:
+        doc.user_data[ANNOTATIONS] = {"entities": noted, "links": [asdict(link) for link in document.links]}
+
+
+def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
+    """A Document of what a Doc has now, with what was written down of its annotations where that still holds.
+
+    spans (str): Where its entities are: "ents" or a span group; not given: the group "entities" where there is one,
+        otherwise `doc.ents`.
+    id (str): What it is called where the Doc does not say it.
+    RETURNS (Document): Entities that were read and are still there have their characters, ids, attributes and notes;
+        so have those that had no place on tokens. Probabilities of the group become scores.
+    """
+    group = doc.spans.get(spans or ALL_ENTITIES) if spans != "ents" else None
+    annotated = group is not None or doc.has_annotation("ENT_IOB")
+    here = list(group) if group is not None else list(doc.ents)
+    scores = list(group.attrs.get("scores", [])) if group is not None else []
+    left: Dict[Place, Optional[float]] = {}
+    for span, score in zip_longest(here, scores[: len(here)]):
+        left[span.start, span.end, span.label_] = None if score is None else float(score)
+    present = set(left)
+    notes = doc.user_data.get(ANNOTATIONS, {})
+    said = _extensions(doc)
+    alone = Counter((span.start, span.end) for span in here)
+    entities = []
+    for noted in notes.get("entities", []):
+        entity = _entity(noted)
+        places = [(start, end, entity.label) for start, end in noted["tokens"]]
+        if all(place in present for place in places):
+            entities.append(entity)
+            if len(places) == 1 and alone[places[0][:2]] == 1:
+                _read_extensions(entity, said.get(_characters(doc, places[0]), {}))
+        for place in places:
+            left.pop(place, None)  # two may have become the same
+    for place, score in left.items():
+        entity = Entity(place[2], [_characters(doc, place)], score=score)
+        _read_extensions(entity, said.get(entity.fragments[0], {}))
+        entities.append(entity)
+    entities.sort(key=lambda entity: (entity.start, -entity.end, entity.label))
+    return Document(
+        id=str(doc.user_data.get(ID) or id),
+        text=doc.text,
+        entities=entities,
+        links=[_link(noted) for noted in notes.get("links", [])],
+        group=str(doc.user_data.get(GROUP, "")),
+        annotated=annotated,
+        tokens=[(token.idx, token.idx + len(token)) for token in doc],
+        sentences=[token.i for token in doc if token.is_sent_start] if doc.has_annotation("SENT_START") else [],
+        data=doc.user_data.get(DATA, {}),
+    )
+
+
+# What is read from a file has tuples in the place of lists.
+
+
+def _entity(noted: Mapping[str, Any]) -> Entity:
+    values = {key: value for key, value in noted.items() if key != "tokens"}
+    fragments = [(start, end) for start, end in noted["fragments"]]
+    return Entity(**{**values, "fragments": fragments, "notes": list(noted.get("notes", []))})
+
+
+def _link(noted: Mapping[str, Any]) -> Link:
+    arguments = [(role, name) for role, name in noted["arguments"]]
+    return Link(**{**noted, "arguments": arguments, "notes": list(noted["notes"])})
+
+
+def _characters(doc: Doc, place: Place) -> Tuple[int, int]:
+    start, end, _ = place
+    return doc[start].idx, doc[end - 1].idx + len(doc[end - 1])
+
+
+def _extensions(doc: Doc) -> Dict[Tuple[int, int], Dict[str, Any]]:
+    """Custom attributes that are set on spans, by their characters."""
+    found: Dict[Tuple[int, int], Dict[str, Any]] = {}
+    for key, value in doc.user_data.items():
+        if isinstance(key, tuple) and key[0] == "._." and key[3] is not None and value is not None:
+            found.setdefault((key[2], key[3]), {})[key[1]] = value
+    return found
+
+
+def _read_extensions(entity: Entity, said: Mapping[str, Any]) -> None:
+    """What stands in custom attributes now, which somebody may have changed."""
+    entity.attributes = {name: value for name, value in said.items() if name != NOTES}
+    entity.notes = list(said.get(NOTES, []))
