@@ -1,7 +1,7 @@
 """Several corpora as one."""
 
 import random
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, TypeVar
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, TypeVar
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -22,7 +22,7 @@ class CorpusExample(Example):
 
 
 def MultiCorpus(
-    corpora: Dict[str, Reader], proportions: Optional[Dict[str, float]] = None, seed: int = 0
+    corpora: Dict[str, Any], proportions: Optional[Dict[str, float]] = None, seed: int = 0
 ) -> "MultiReader":
     """Read several corpora as one.
 

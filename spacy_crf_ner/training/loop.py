@@ -231,8 +231,11 @@ class Training:
                         )
         pipes = [(name, pipe) for name, pipe in self.nlp.pipeline if name not in settings["frozen_components"]]
         self.group.add_gradients(pipes)
-        for _, pipe in pipes:
+        for name, pipe in pipes:
             if getattr(pipe, "is_trainable", False) and isinstance(getattr(pipe, "model", None), Model):
+                if self._learners:
+                    # loggers want a loss of each pipe, also of those that had nothing to learn from
+                    losses.setdefault(name, 0.0)
                 pipe.finish_update(self.optimizer)  # type: ignore[attr-defined]
         self.optimizer.step_schedules()
         losses = self._add_up(losses)
