@@ -160,16 +160,15 @@ def _check_paths(given: Config) -> None:
     """RAISES (ValueError): A corpus that is described by a path is not there."""
     config = given.interpolate()
     for name in ("train", "dev"):
-        blocks = list(readers_in(corpus_block(config, name), ".".join(corpus_path(config, name))))
-        for place, block in blocks:
+        for place, block in readers_in(corpus_block(config, name), ".".join(corpus_path(config, name))):
             path = block.get("path", ".")
-            if path is None and (name == "train" or _has_dev(given)):
+            if path is None and name == "train":
                 raise ValueError(
                     f"[{place}] path is null: name the training corpus, with --paths.train on the command line, or "
                     "with train_docs from Python."
-                    if name == "train"
-                    else f"[{place}] path is null, and other paths of the development corpus are not."
                 )
+            if path is None and _has_dev(given):
+                raise ValueError(f"[{place}] path is null, and that of another part of the development corpus is not.")
             if isinstance(path, str) and (not path or not Path(path).exists()):
                 raise ValueError(f'[{place}] path = "{path}": there is no such file or folder.')
 

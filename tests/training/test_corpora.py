@@ -54,7 +54,7 @@ def files(tmp_path: Path) -> Dict[str, str]:
     return {name: str(path) for name, path in paths.items()}
 
 
-def whole(path: str) -> Dict[str, Any]:
+def whole(path: Optional[str]) -> Dict[str, Any]:
     return {"@readers": "spacy.Corpus.v1", "path": path, "gold_preproc": False}
 
 
@@ -526,4 +526,12 @@ def test_a_development_corpus_keeps_its_empty_segments(config: Config) -> None:
 def test_paths_inside_of_readers_are_looked_at(config: Config, files: Dict[str, str]) -> None:
     config = multi(config, {**files, "letters": "nowhere.spacy"})
     with pytest.raises(ValueError, match=r"\[corpora.train.corpora.letters\] path = \"nowhere.spacy\": there is no"):
+        train(config)
+    config = multi(changed(config, training__max_steps=3), files)
+    config["corpora"]["dev"] = {**config["corpora"]["train"]}
+    config["corpora"]["dev"]["corpora"] = {name: whole(None) for name in files}
+    _, history = train(config)
+    assert not any("score" in line for line in history)
+    config["corpora"]["dev"]["corpora"]["notes"] = whole(files["notes"])
+    with pytest.raises(ValueError, match=r"\[corpora.dev.corpora.letters\] path is null, and that of another"):
         train(config)
