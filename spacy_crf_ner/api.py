@@ -22,7 +22,18 @@ from .training.checkpoint import FOLDER, Checkpoint, CheckpointError, mend, newe
 from .training.distributed import Group
 from .training.loop import Training
 from .training.metrics import METRICS, TIMINGS
-from .training.settings import SECTION, changed_settings, extended_loop, read_extras, warn_of_unknown
+from .training.settings import (
+    SECTION,
+    changed_settings,
+    check_corpora,
+    check_dev,
+    corpus_block,
+    corpus_path,
+    extended_loop,
+    read_extras,
+    readers_in,
+    warn_of_unknown,
+)
 
 OWN = (DIR_MODEL_BEST, DIR_MODEL_LAST, FOLDER, METRICS, TIMINGS)
 CORPORA = "corpora"
@@ -83,9 +94,12 @@ def train(
             _use_stored_docs(given, checkpoint)
             _compare(checkpoint, given)
         _check_paths(given)
+        check_corpora(given.interpolate(), extras)
         stack.enter_context(extended_loop())
         evaluates = _has_dev(given)
         _check_end(given.interpolate()["training"], evaluates)
+        if evaluates:
+            check_dev(given.interpolate())
         if checkpoint is None:
             nlp = init_nlp(_without_dev(given, evaluates), use_gpu=gpu_id)
         else:
@@ -94,7 +108,7 @@ def train(
             _make_ready(folder, overwrite)
         training = Training(nlp, folder, checkpoint, extras, evaluates, given, group)
         if not evaluates:
-            _set_block(nlp.config, "dev", _block(given, "dev"))
+            _set_block(nlp.config, "dev", corpus_block(given, "dev"))
         if resume:
             where = f"Going on from {checkpoint.path}" if checkpoint else f"{folder} has no checkpoint: starting"
             stdout.write(Printer(no_print=True).info(where) + "\n")
@@ -146,15 +160,17 @@ def _check_paths(given: Config) -> None:
     """RAISES (ValueError): A corpus that is described by a path is not there."""
     config = given.interpolate()
     for name in ("train", "dev"):
-        block, place = _block(config, name), ".".join(_corpus_path(config, name))
-        path = block.get("path", ".") if isinstance(block, dict) else "."
-        if path is None and name == "train":
-            raise ValueError(
-                f"[{place}] path is null: name the training corpus, with --paths.train on the command line, or with "
-                "train_docs from Python."
-            )
-        if isinstance(path, str) and (not path or not Path(path).exists()):
-            raise ValueError(f'[{place}] path = "{path}": there is no such file or folder.')
+        for place, block in readers_in(corpus_block(config, name), ".".join(corpus_path(config, name))):
+            path = block.get("path", ".")
+            if path is None and name == "train":
+                raise ValueError(
+                    f"[{place}] path is null: name the training corpus, with --paths.train on the command line, or "
+                    "with train_docs from Python."
+                )
+            if path is None and _has_dev(given):
+                raise ValueError(f"[{place}] path is null, and that of another part of the development corpus is not.")
+            if isinstance(path, str) and (not path or not Path(path).exists()):
+                raise ValueError(f'[{place}] path = "{path}": there is no such file or folder.')
 
 
 def _compare(checkpoint: Checkpoint, given: Config) -> None:
@@ -169,30 +185,18 @@ def _compare(checkpoint: Checkpoint, given: Config) -> None:
         )
 
 
-def _corpus_path(config: Config, name: str) -> List[str]:
-    """Where in a configuration the training or the development corpus is described."""
-    return config["training"].get(f"{name}_corpus", f"corpora.{name}").split(".")
-
-
-def _block(config: Config, name: str) -> Any:
-    found: Any = config
-    for key in _corpus_path(config, name):
-        found = found.get(key, {}) if isinstance(found, dict) else {}
-    return found
-
-
 def _set_block(config: Config, name: str, block: Any) -> None:
     place: Any = config
-    *parents, last = _corpus_path(config, name)
+    *parents, last = corpus_path(config, name)
     for key in parents:
         place = place.setdefault(key, {})
     place[last] = block
 
 
 def _has_dev(config: Config) -> bool:
-    """Whether there is a development corpus: its section has no path that is null."""
-    block = _block(config.interpolate(), "dev")
-    return not (isinstance(block, dict) and "path" in block and block["path"] is None)
+    """Whether there is a development corpus: not all paths in its section are null."""
+    paths = [block["path"] for _, block in readers_in(corpus_block(config.interpolate(), "dev"), "") if "path" in block]
+    return not paths or any(path is not None for path in paths)
 
 
 def _check_end(training: Dict[str, Any], evaluates: bool) -> None:
@@ -220,7 +224,7 @@ def _without_dev(given: Config, evaluates: bool) -> Config:
     """spaCy makes the development corpus in any case: where there is none, the training corpus stands in, unread."""
     config = given.copy()
     if not evaluates:
-        _set_block(config, "dev", _block(config, "train"))
+        _set_block(config, "dev", corpus_block(config, "train"))
     return config
 
 
@@ -259,5 +263,5 @@ def _use_stored_docs(given: Config, checkpoint: Checkpoint) -> None:
     before = Config().from_str(checkpoint.state["config"], interpolate=False)
     for name in ("train", "dev"):
         stored = _stored(checkpoint.path.parent.parent / CORPORA / f"{name}.spacy")
-        if _block(before, name) == stored:
+        if corpus_block(before, name) == stored:
             _set_block(given, name, stored)

@@ -6,11 +6,15 @@ import re
 from typing import Any, Dict
 
 import pytest
+import spacy
 from spacy.cli._util import app
+from spacy.tokens import DocBin
 from spacy.util import registry
+from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_crf_ner.cli.app  # noqa: F401  (hangs the commands on spaCy's)
+from spacy_crf_ner.training.settings import read_extras
 
 from .conftest import ROOT
 
@@ -58,6 +62,26 @@ def test_the_example_of_the_chain_runs() -> None:
     assert found["crf"].scores().transitions[0, 0, 3] < -1e29
 
 
+def test_the_recipes_for_corpora_read_them(tmp_path: Any) -> None:
+    nlp = spacy.blank("en")
+    text = (ROOT / "docs" / "training.md").read_text()
+    blocks = re.findall(r"```ini\n(\[corpora.*?|\[training_extras\]\none_batch.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    DocBin(docs=[nlp("One.\n \nTwo."), nlp("Three")]).to_disk(tmp_path / "notes.spacy")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("Dear")
+    (tmp_path / "letters" / "a.ann").write_text("")
+    paths = {"paths.notes": str(tmp_path / "notes.spacy"), "paths.letters": str(tmp_path / "letters")}
+    paths["paths.train"] = paths["paths.notes"]
+    found = []
+    for block in (blocks[0], blocks[2].replace("drop_empty = true", "drop_empty = false")):
+        whole = "[paths]\nnotes = null\nletters = null\ntrain = null\n\n[corpora]\n\n" + block
+        corpora = registry.resolve(Config().from_str(whole, overrides=paths)["corpora"])
+        found.append([eg.reference.text.strip() for eg in corpora["train"](nlp)])
+    assert found == [["One.\n \nTwo.", "Dear", "Three"], ["One.", "Two.", "Three"]]
+    assert read_extras(Config().from_str(blocks[1])).corpora["letters"].pipes == ["crf_ner"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -77,6 +101,8 @@ def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
         ("readers", "spacy_crf_ner.Standoff.v1"),
         ("readers", "spacy_crf_ner.Columns.v1"),
         ("readers", "spacy_crf_ner.DocumentContext.v1"),
+        ("readers", "spacy_crf_ner.MultiCorpus.v1"),
+        ("readers", "spacy_crf_ner.Segments.v1"),
         ("callbacks", "spacy_crf_ner.max_length.v1"),
     ],
 )

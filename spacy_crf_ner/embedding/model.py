@@ -12,7 +12,7 @@ from .cache import CACHES, Cache
 from .cnn import ACTIVATIONS, Norm
 from .encoder import load_pretrained, rebuild
 from .module import Frozen, TransformerCNNModule
-from .pieces import POOLINGS, DocPieces, PieceBatch, Pooling, batch_pieces
+from .pieces import POOLINGS, DocPieces, PieceBatch, PieceTokenizer, Pooling, batch_pieces
 from .precision import PRECISIONS, Precision
 
 Embedding = Model[List[Doc], List[Floats2d]]
@@ -134,6 +134,16 @@ def TransformerCNN(
         },
         shims=[TorchShim(build_module)],
     )
+
+
+def tokenizers(model: Model) -> List[PieceTokenizer]:
+    """Tokenizers of all embeddings of this kind that a model has in it; of those without weights none.
+
+    Calling one with documents, which may be done in a thread, makes it remember their wordpieces, so that the model
+    finds them when the documents come.
+    """
+    modules = [shim._model for node in model.walk() for shim in node.shims if isinstance(shim, TorchShim)]
+    return [module.tokenizer for module in modules if isinstance(module, TransformerCNNModule)]
 
 
 def build_module(cfg: Dict[str, Any]) -> TransformerCNNModule:

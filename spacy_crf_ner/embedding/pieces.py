@@ -1,5 +1,6 @@
 """From documents to wordpieces: tokenise, align pieces with tokens, cut windows. NumPy, no torch."""
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Collection, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
@@ -172,9 +173,16 @@ class PieceTokenizer:
         self.suffix: List[int] = framed.ids[solid[-1] + 1 :]
         self._remembered: OrderedDict[Content, DocPieces] = OrderedDict()
         self._n_remembered = 0
+        # documents are also made ready in a thread, ahead of their step
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**self.__dict__, "_remembered": OrderedDict(), "_n_remembered": 0}
+        state = {**self.__dict__, "_remembered": OrderedDict(), "_n_remembered": 0}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     @property
     def n_special(self) -> int:
@@ -191,7 +199,8 @@ class PieceTokenizer:
     def __call__(self, docs: Sequence[Doc]) -> List[DocPieces]:
         """Tokenise whole documents, of any length. What was tokenised lately is remembered by its content."""
         keys = [_content(doc) for doc in docs]
-        found = {key: self._recall(key) for key in keys}
+        with self._lock:
+            found = {key: self._recall(key) for key in keys}
         fresh = {key: doc for key, doc in zip(keys, docs) if found[key] is None}
         contexts = list({part for _, *parts in fresh for part in parts if part})
         context_ids = {"": np.zeros(0, dtype=np.int32)}
@@ -202,13 +211,15 @@ class PieceTokenizer:
             before, after = (context_ids[part] for part in key[1:])
             pieces = DocPieces(_ids(encoding), token_pieces, counts, before, after, key)
             found[key] = pieces
-            self._remember(key, pieces)
+            with self._lock:
+                self._remember(key, pieces)
         return [found[key] for key in keys]  # type: ignore[misc]
 
     def forget(self) -> None:
         """Forget what is remembered."""
-        self._remembered.clear()
-        self._n_remembered = 0
+        with self._lock:
+            self._remembered.clear()
+            self._n_remembered = 0
 
     def _recall(self, key: Content) -> Optional[DocPieces]:
         if key in self._remembered:
@@ -217,6 +228,8 @@ class PieceTokenizer:
 
     def _remember(self, key: Content, pieces: DocPieces) -> None:
         """Keep a document's pieces; what was not asked for longest makes room."""
+        if key in self._remembered:
+            return  # two threads had made the same
         self._remembered[key] = pieces
         self._n_remembered += pieces.size
         while self._n_remembered > REMEMBERED_PIECES:

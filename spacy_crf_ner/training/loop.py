@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple
+from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple
 
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
@@ -26,9 +26,11 @@ from spacy.util import logger, registry, resolve_dot_names
 from thinc.api import Config, CupyOps, Model, fix_random_seed, get_current_ops
 from torch import Tensor
 
+from ..embedding.model import tokenizers
 from .checkpoint import Checkpoint, CheckpointError, cannot_write, replace_folder, write
-from .data import Batches
+from .data import Batches, corpus_of
 from .distributed import Group
+from .listening import only_listeners, with_embeddings
 from .metrics import METRICS, TIMINGS, LineFile
 from .settings import SECTION, TrainingExtras, read_extras
 from .state import RandomState, optimizer_state, parameter_names, restore_optimizer, torch_random, use_torch_random
@@ -106,8 +108,19 @@ class Training:
         if evaluates:
             self._evaluate = create_evaluation_callback(nlp, corpora[1], self.settings["score_weights"])
         self.batches = Batches(
-            nlp, corpora[0], config["training"]["batcher"], self.settings["max_epochs"], self.extras.shuffle_buffer
+            nlp,
+            corpora[0],
+            config["training"]["batcher"],
+            self.settings["max_epochs"],
+            self.extras.shuffle_buffer,
+            batchers={name: corpus.batcher for name, corpus in self.extras.corpora.items() if corpus.batcher},
+            one_of_each=self.extras.one_batch_of_each,
+            prepare=self._tokenize_ahead(),
+            ahead=self.extras.tokenize_ahead,
         )
+        self._learners = {
+            name: with_embeddings(nlp, corpus.pipes) for name, corpus in self.extras.corpora.items() if corpus.pipes
+        }
         self.progress = Progress()
         self.metrics = LineFile(self.output and self.output / METRICS)
         self.timings = LineFile(self.output and self.output / TIMINGS)
@@ -147,10 +160,10 @@ class Training:
         begin = time.perf_counter()
         self._call("train_begin")
         try:
-            with self._signals():
+            with self._signals(), contextlib.closing(iter(self.batches)) as batches:
                 # in the middle of an epoch that has begun, where the training was resumed
                 epoch = self.batches.epoch if self.batches.taken else -1
-                for at_epoch, batch in self.batches:
+                for at_epoch, batch in batches:
                     if at_epoch != epoch:
                         epoch = at_epoch
                         self._call("epoch_begin")
@@ -204,19 +217,25 @@ class Training:
             get_current_ops().xp.random.seed((self._seed * 1_000_003 + step) % 2**32)
         losses: Dict[str, float] = {}
         with self._whole_step(batch):
-            for part in self._parts(self.group.part(batch)):
-                self.nlp.update(
-                    part,
-                    drop=settings["dropout"],
-                    losses=losses,
-                    sgd=False,  # type: ignore[arg-type]
-                    exclude=settings["frozen_components"],
-                    annotates=settings["annotating_components"],
-                )
+            for learners, examples in self._alike(self.group.part(batch)):
+                excluded = [name for name in self.nlp.pipe_names if learners is not None and name not in learners]
+                with only_listeners(self.nlp, learners):
+                    for part in self._parts(examples):
+                        self.nlp.update(
+                            part,
+                            drop=settings["dropout"],
+                            losses=losses,
+                            sgd=False,  # type: ignore[arg-type]
+                            exclude=[*settings["frozen_components"], *excluded],
+                            annotates=settings["annotating_components"],
+                        )
         pipes = [(name, pipe) for name, pipe in self.nlp.pipeline if name not in settings["frozen_components"]]
         self.group.add_gradients(pipes)
-        for _, pipe in pipes:
+        for name, pipe in pipes:
             if getattr(pipe, "is_trainable", False) and isinstance(getattr(pipe, "model", None), Model):
+                if self._learners:
+                    # loggers want a loss of each pipe, also of those that had nothing to learn from
+                    losses.setdefault(name, 0.0)
                 pipe.finish_update(self.optimizer)  # type: ignore[attr-defined]
         self.optimizer.step_schedules()
         losses = self._add_up(losses)
@@ -247,6 +266,46 @@ class Training:
                 total[name] = total.get(name, 0.0) + float(loss)
         return self.group.tell(total)
 
+    def _alike(self, batch: List[Example]) -> Iterator[Tuple[Optional[Collection[str]], List[Example]]]:
+        """A batch by what is done with it: each batch of a corpus by itself, and the same pipes learn from all of it.
+
+        YIELDS: Names of these pipes, None: all of them; and the examples.
+        """
+        extras = self.extras
+        if not self._learners and not extras.one_batch_of_each:
+            yield None, batch
+            return
+        found: Dict[Any, List[Example]] = {}
+        for example in batch:
+            name = corpus_of(example)
+            learners = self._learners.get(name)
+            found.setdefault((name if extras.one_batch_of_each else "", learners and tuple(learners)), []).append(
+                example
+            )
+        for (_, learners), examples in found.items():
+            yield learners, examples
+
+    def _tokenize_ahead(self) -> Optional[Callable[[List[Example]], None]]:
+        """What makes the wordpieces of this process's part of a batch; None: nothing is to be made ahead."""
+        if not self.extras.tokenize_ahead:
+            return None
+        off = set(self.settings["frozen_components"]) - set(self.settings["annotating_components"])
+        models = [getattr(pipe, "model", None) for name, pipe in self.nlp.pipeline if name not in off]
+        found = {id(t): t for model in models if isinstance(model, Model) for t in tokenizers(model)}
+        if not found:
+            logger.warning(
+                "[%s] tokenize_ahead = %d has no effect: no pipe has an embedding spacy_crf_ner.TransformerCNN.v1.",
+                SECTION, self.extras.tokenize_ahead,
+            )  # fmt: skip
+            return None
+
+        def prepare(batch: List[Example]) -> None:
+            docs = [example.predicted for example in self.group.part(batch)]
+            for tokenizer in found.values():
+                tokenizer(docs)
+
+        return prepare
+
     def _parts(self, batch: List[Example]) -> Iterator[List[Example]]:
         """What goes through the pipeline at once."""
         limit = self.extras.micro_batch_tokens
@@ -268,7 +327,9 @@ class Training:
         """Have pipes that can do so divide the loss of each part of a batch by what the whole of it has."""
         pipes = [pipe for _, pipe in self.nlp.pipeline if hasattr(pipe, "loss_tokens")]
         for pipe in pipes:
-            pipe.step_tokens = pipe.loss_tokens(batch)  # type: ignore[attr-defined]
+            # of what it learns from, which need not be all
+            own = [eg for eg in batch if pipe.name in self._learners.get(corpus_of(eg), (pipe.name,))]  # type: ignore[attr-defined]
+            pipe.step_tokens = pipe.loss_tokens(own)  # type: ignore[attr-defined]
         try:
             yield
         finally:

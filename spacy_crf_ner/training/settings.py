@@ -4,11 +4,14 @@ import contextlib
 import difflib
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from spacy.schemas import ConfigSchemaTraining
 from spacy.util import logger, registry
 from thinc.api import Config
+
+from ..corpora.multi import NAME as MULTI_CORPUS
+from ..corpora.segments import NAME as SEGMENTS
 
 SECTION = "training_extras"
 # Settings that a resumed training may have other values of.
@@ -20,9 +23,23 @@ CHANGEABLE = (
     f"{SECTION}.checkpoint_steps",
     f"{SECTION}.checkpoint_minutes",
     f"{SECTION}.keep_checkpoints",
+    f"{SECTION}.tokenize_ahead",
 )
 HOOKS = ("train_begin", "epoch_begin", "step_end", "evaluation_end", "before_save", "train_end")
 _honoured: ContextVar[bool] = ContextVar("_honoured", default=False)
+
+
+@dataclass
+class CorpusExtras:
+    """What [training_extras.corpora.NAME] says of a corpus in a MultiCorpus.
+
+    batcher (Optional[Dict[str, Any]]): A block with @batchers, which makes batches of this corpus alone. None: it
+        shares [training.batcher] with the others.
+    pipes (Optional[List[str]]): Names of the pipes that learn from it; None: all.
+    """
+
+    batcher: Optional[Dict[str, Any]] = None
+    pipes: Optional[List[str]] = None
 
 
 @dataclass
@@ -40,6 +57,9 @@ class TrainingExtras:
     plateau_factor (float): What they are multiplied by.
     shuffle_buffer (int): With max_epochs = -1, where the corpus is read as a stream: documents that are held, of which
         the next is drawn; 0: they come in their order.
+    tokenize_ahead (int): Batches whose wordpieces are made in a thread before their step comes; 0: in the step.
+    one_batch_of_each (bool): With a MultiCorpus: a step has one batch of each of its corpora.
+    corpora (Dict[str, CorpusExtras]): With a MultiCorpus: settings of its corpora, by name.
     hooks (Dict[str, Callable]): Registered callbacks, by when they are called: see HOOKS and docs/training.md.
     """
 
@@ -51,6 +71,9 @@ class TrainingExtras:
     plateau_patience: int = 0
     plateau_factor: float = 0.5
     shuffle_buffer: int = 0
+    tokenize_ahead: int = 0
+    one_batch_of_each: bool = False
+    corpora: Dict[str, CorpusExtras] = field(default_factory=dict)
     hooks: Dict[str, Optional[Callable]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,6 +83,7 @@ class TrainingExtras:
             "micro_batch_tokens",
             "plateau_patience",
             "shuffle_buffer",
+            "tokenize_ahead",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"[{SECTION}] {name} = {getattr(self, name)} must not be negative.")
@@ -75,18 +99,101 @@ class TrainingExtras:
 
 def read_extras(config: Config) -> TrainingExtras:
     """RAISES (ValueError): There is a setting that is not known, or out of its range."""
-    found: Dict[str, Any] = registry.resolve({SECTION: config.get(SECTION, {})})[SECTION]
+    section = dict(config.get(SECTION, {}))
+    # not resolved: schedules of a batcher are counted where it is made
+    corpora = section.pop("corpora", {})
+    found: Dict[str, Any] = registry.resolve({SECTION: section})[SECTION]
+    found["corpora"] = corpora
     known = {f.name: f.type for f in fields(TrainingExtras)}
     for name, value in found.items():
         if name not in known:
             raise ValueError(f"[{SECTION}] {name}: there is no such setting. There are {', '.join(known)}.")
         wanted = type(getattr(TrainingExtras(), name))
         fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
-        if not fits or isinstance(value, bool):
-            raise ValueError(
-                f"[{SECTION}] {name} = {value!r} must be a {'number' if wanted is not dict else 'section'}."
-            )
+        if not fits or isinstance(value, bool) != (wanted is bool):
+            kind = {dict: "a section", bool: "true or false"}.get(wanted, "a number")
+            raise ValueError(f"[{SECTION}] {name} = {value!r} must be {kind}.")
+    found["corpora"] = {name: _read_corpus(name, block) for name, block in corpora.items()}
     return TrainingExtras(**found)
+
+
+def _read_corpus(name: str, block: Any) -> CorpusExtras:
+    """RAISES (ValueError): A setting of a corpus is not known, or not of its kind."""
+    place = f"[{SECTION}.corpora.{name}]"
+    if not isinstance(block, dict):
+        raise ValueError(f"{place} must be a section.")
+    known = [f.name for f in fields(CorpusExtras)]
+    for key in block:
+        if key not in known:
+            raise ValueError(f"{place} {key}: there is no such setting. There are {', '.join(known)}.")
+    batcher, pipes = block.get("batcher"), block.get("pipes")
+    if batcher is not None and not (isinstance(batcher, dict) and "@batchers" in batcher):
+        raise ValueError(f"{place} batcher must be a section with @batchers, as [training.batcher] is, or null.")
+    if pipes is not None and not (isinstance(pipes, list) and pipes and all(isinstance(pipe, str) for pipe in pipes)):
+        raise ValueError(f"{place} pipes = {pipes!r} must be a list with the name of at least one pipe, or null.")
+    return CorpusExtras(batcher, pipes)
+
+
+def corpus_path(config: Config, name: str) -> List[str]:
+    """Where in a configuration the training or the development corpus is described."""
+    return config["training"].get(f"{name}_corpus", f"corpora.{name}").split(".")
+
+
+def corpus_block(config: Config, name: str) -> Any:
+    """That description, or an empty dictionary."""
+    found: Any = config
+    for key in corpus_path(config, name):
+        found = found.get(key, {}) if isinstance(found, dict) else {}
+    return found
+
+
+def readers_in(block: Any, place: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Readers that a description of a corpus has in it, each with its place in the configuration; it is itself one."""
+    if not isinstance(block, dict):
+        return
+    if "@readers" in block:
+        yield place, block
+    for key, value in block.items():
+        yield from readers_in(value, f"{place}.{key}")
+
+
+def check_dev(config: Config) -> None:
+    """RAISES (ValueError): The development corpus leaves out segments, so that its scores would be too high."""
+    for place, block in readers_in(corpus_block(config, "dev"), ".".join(corpus_path(config, "dev"))):
+        if block["@readers"] == SEGMENTS and block.get("drop_empty"):
+            raise ValueError(
+                f"[{place}] drop_empty = true: the development corpus would have no segment without an entity, and its "
+                "scores would be too high. Set it to false there; it is for the training corpus."
+            )
+
+
+def check_corpora(config: Config, extras: TrainingExtras) -> None:
+    """RAISES (ValueError): Settings of corpora do not fit the training corpus, or the pipeline."""
+    if not extras.corpora and not extras.one_batch_of_each:
+        return
+    place = ".".join(corpus_path(config, "train"))
+    block = corpus_block(config, "train")
+    first = f"[{SECTION}.corpora]" if extras.corpora else f"[{SECTION}] one_batch_of_each = true"
+    if block.get("@readers") != MULTI_CORPUS:
+        raise ValueError(
+            f'{first} is for several corpora: [{place}] must have @readers = "{MULTI_CORPUS}". A reader that '
+            "wraps others stands inside of it, around each of its corpora."
+        )
+    if extras.one_batch_of_each and block.get("proportions") is not None:
+        raise ValueError(
+            f"[{SECTION}] one_batch_of_each = true: the batches say how much comes from each corpus. Set [{place}] "
+            "proportions = null, or one_batch_of_each = false."
+        )
+    for name, corpus in extras.corpora.items():
+        if name not in block.get("corpora", {}):
+            known = ", ".join(block.get("corpora", {}))
+            raise ValueError(f"[{SECTION}.corpora.{name}]: [{place}.corpora] has no such corpus. There are {known}.")
+        pipeline = config["nlp"]["pipeline"]
+        wrong = [pipe for pipe in corpus.pipes or [] if pipe not in pipeline]
+        if wrong:
+            raise ValueError(
+                f'[{SECTION}.corpora.{name}] pipes: there is no pipe "{wrong[0]}". There are {", ".join(pipeline)}.'
+            )
 
 
 @contextlib.contextmanager
@@ -100,13 +207,29 @@ def extended_loop() -> Iterator[None]:
 
 
 def warn_of_extras(config: Config) -> None:
-    """Say, where it is not, that plain `spacy train` knows nothing of the section."""
-    if config.get(SECTION) and not _honoured.get():
-        logger.warning(
-            "The configuration has a section [%s], which spacy train knows nothing of and passes over. "
-            "python -m spacy crf-ner train, with the same arguments, honours it.",
-            SECTION,
-        )
+    """Say, where the section is not honoured, that plain `spacy train` knows nothing of it.
+
+    RAISES (ValueError): There are settings without which it would be quite another training, or the development corpus
+        cannot be evaluated on.
+    """
+    if _honoured.get():
+        return
+    config = config.interpolate()
+    check_dev(config)
+    section = config.get(SECTION)
+    if not section:
+        return
+    for name in ("corpora", "one_batch_of_each"):
+        if section.get(name):
+            raise ValueError(
+                f"[{SECTION}] {name}: spacy train cannot treat corpora apart, and would train something else. "
+                "Use python -m spacy crf-ner train, with the same arguments, or take the setting out."
+            )
+    logger.warning(
+        "The configuration has a section [%s], which spacy train knows nothing of and passes over. "
+        "python -m spacy crf-ner train, with the same arguments, honours it.",
+        SECTION,
+    )
 
 
 def warn_of_unknown(config: Config) -> None:

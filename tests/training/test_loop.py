@@ -448,6 +448,7 @@ def test_a_batch_in_parts_is_the_batch(encoder: str, overlap: bool) -> None:
         training.nlp = nlp
         training.extras = type("Extras", (), {"micro_batch_tokens": limit})()
         training.settings = {"accumulate_gradient": 1}
+        training._learners = {}
         parts = list(training._parts(examples))
         assert (len(parts) > 2) == bool(limit)
         torch.manual_seed(1)
