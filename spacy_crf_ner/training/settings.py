@@ -10,6 +10,8 @@ from spacy.schemas import ConfigSchemaTraining
 from spacy.util import logger, registry
 from thinc.api import Config
 
+from .phases import read_phases
+
 SECTION = "training_extras"
 # Settings that a resumed training may have other values of.
 CHANGEABLE = (
@@ -40,6 +42,10 @@ class TrainingExtras:
     plateau_factor (float): What they are multiplied by.
     shuffle_buffer (int): With max_epochs = -1, where the corpus is read as a stream: documents that are held, of which
         the next is drawn; 0: they come in their order.
+    adversarial_epsilon (float): Above 0: each batch goes through once more with its embeddings moved so far towards a
+        higher loss, and both gradients are added up; see `adversarial.Adversary`.
+    adversarial_parameters (str): What is moved: a shell-style pattern on `pipe/parameter`.
+    phases (Dict[str, Dict]): Which pipes learn until which step; see `phases.Phase`.
     hooks (Dict[str, Callable]): Registered callbacks, by when they are called: see HOOKS and docs/training.md.
     """
 
@@ -51,6 +57,9 @@ class TrainingExtras:
     plateau_patience: int = 0
     plateau_factor: float = 0.5
     shuffle_buffer: int = 0
+    adversarial_epsilon: float = 0.0
+    adversarial_parameters: str = "*word_embeddings.weight"
+    phases: Dict[str, Any] = field(default_factory=dict)
     hooks: Dict[str, Optional[Callable]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,6 +69,7 @@ class TrainingExtras:
             "micro_batch_tokens",
             "plateau_patience",
             "shuffle_buffer",
+            "adversarial_epsilon",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"[{SECTION}] {name} = {getattr(self, name)} must not be negative.")
@@ -83,10 +93,11 @@ def read_extras(config: Config) -> TrainingExtras:
         wanted = type(getattr(TrainingExtras(), name))
         fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
         if not fits or isinstance(value, bool):
-            raise ValueError(
-                f"[{SECTION}] {name} = {value!r} must be a {'number' if wanted is not dict else 'section'}."
-            )
-    return TrainingExtras(**found)
+            kind = "section" if wanted is dict else "text" if wanted is str else "number"
+            raise ValueError(f"[{SECTION}] {name} = {value!r} must be a {kind}.")
+    extras = TrainingExtras(**found)
+    read_phases(extras.phases, config["nlp"]["pipeline"])
+    return extras
 
 
 @contextlib.contextmanager
