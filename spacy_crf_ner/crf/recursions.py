@@ -222,6 +222,51 @@ def log_token_probability(emissions: Tensor, chain: Chain, lengths: Tensor, want
     return found
 
 
+class _ExpectedSum(torch.autograd.Function):
+    """Mean of a sum of values along a sequence, with its analytic gradient for the scores and for the values."""
+
+    @staticmethod
+    def forward(ctx, emissions, transitions, start, end, values, lengths, solved):  # type: ignore[no-untyped-def, override]
+        ctx.solved, ctx.marginals = solved, solved.fast.marginals() * solved.inside[..., None]
+        ctx.save_for_backward(values)
+        ctx.dtypes = [x.dtype for x in (emissions, transitions, start, end)]
+        return torch.where(ctx.marginals > 0, ctx.marginals.double() * values, 0.0).sum((1, 2))
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx, weight):  # type: ignore[no-untyped-def, override]
+        (values,) = ctx.saved_tensors
+        weight = weight[:, None, None]
+        direction = torch.where((ctx.marginals > 0) & (weight != 0), weight * values, 0.0)
+        slope = ctx.solved.fast.marginal_slope(direction.to(ctx.solved.fast.local))
+        d_values = (weight * ctx.marginals).to(values.dtype)
+        return (*(part.to(dtype) for part, dtype in zip(slope, ctx.dtypes)), d_values, None, None)
+
+
+@_without_autocast
+def expected_sum(emissions: Tensor, chain: Chain, lengths: Tensor, values: Tensor) -> Tensor:
+    """Mean, over the sequences of tags, of the sum of a value that each token's tag has.
+
+    values (Tensor): (batch, time, tags). The other parameters and errors are those of `log_normalizer`.
+    RETURNS (Tensor): float64, (batch,), with an analytic gradient for scores and values; that for the scores takes one
+        more run of the messages, as in `log_token_probability`.
+    """
+    check_lengths(emissions, chain, lengths)
+    solved = _Solved(emissions, chain, lengths).check_legal()
+    found = _ExpectedSum.apply(emissions, *chain, values, lengths, solved)  # type: ignore[no-untyped-call]
+    hard = solved.hard
+    if len(hard):
+        part, own = emissions[hard].double(), lengths[hard.cpu()]
+        if solved.fast.local.dtype == torch.float64:
+            scores = log_domain.forward_backward(part, chain.of_rows(hard), own)
+            share = scores.log_marginals().exp() * solved.inside[hard][..., None]
+            careful = torch.where(share > 0, share * values[hard], 0.0).sum((1, 2))
+        else:
+            careful = expected_sum(part, Chain(*(x.double() for x in chain)), own, values[hard].double())
+        found = found.index_put((hard,), careful)
+    return found
+
+
 @_without_autocast
 def forward_backward(emissions: Tensor, chain: Chain, lengths: Tensor) -> ForwardBackward:
     """Forward and backward scores of a batch of chains, from which every marginal follows; no gradient.

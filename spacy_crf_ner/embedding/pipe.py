@@ -46,6 +46,7 @@ class SharedEmbedding(Tok2Vec):
         self._nlp = weakref.ref(nlp) if nlp is not None else None
         self._backprop: Optional[Callable[[], None]] = None
         self._late_step: Any = None
+        self._listened = True
 
     def predict(self, docs: Iterable[Doc]) -> List[Floats2d]:
         self._settle()
@@ -66,6 +67,7 @@ class SharedEmbedding(Tok2Vec):
         validate_examples(examples, "SharedEmbedding.update")
         self._settle()
         self._late_step = None
+        self._listened = False
         docs = [example.predicted for example in examples]
         set_dropout_rate(self.model, drop)
         vectors, to_model = self.model.begin_update(docs)
@@ -88,12 +90,17 @@ class SharedEmbedding(Tok2Vec):
         return losses
 
     def finish_update(self, sgd: Any) -> None:
-        if self._backprop is None:
+        if self._backprop is None and not self._listened:
             # nlp.update(sgd=...) comes here before any listener has run: the step is owed
             self._late_step = sgd
             return
         self._settle()
         hand_over(self, sgd, self._nlp)
+
+    def end_batch(self) -> None:
+        """Send down the gradients that came in: all listeners have run. Until then they are not in the parameters."""
+        self._settle()
+        self._listened = True
 
     def _settle(self) -> None:
         """Send down the gradients that came in, and take the step that is owed."""

@@ -7,10 +7,9 @@ from typing import Any, Iterable, List, Sequence, Tuple
 import torch
 import torch.distributed as dist
 from spacy.training import Example
-from thinc.api import Model
 from torch import Tensor
 
-from ..torch_shim import to_torch, to_xp
+from .parameters import parameters
 
 
 class Group:
@@ -68,12 +67,20 @@ class Group:
         dist.gather_object(value, found)
         return found or []
 
+    def total(self, part: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, which each of them has a part of; the part stays as it is."""
+        if self.size == 1:
+            return part
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
     def add_gradients(self, pipes: Iterable[Tuple[str, Any]]) -> None:
         """Give each process the sum of all gradients. A parameter that none has a gradient of stays without."""
         if self.size == 1:
             return
-        places = list(_gradients(pipes))
-        present = torch.tensor([place.get() is not None for place in places], dtype=torch.int32)
+        places = [place for place in parameters(pipes) if place.learns]
+        present = torch.tensor([place.gradient() is not None for place in places], dtype=torch.int32)
         if dist.get_backend() == "nccl":
             present = present.cuda()
         dist.all_reduce(present, dist.ReduceOp.MAX)
@@ -84,56 +91,4 @@ class Group:
         flat = torch.cat([part.flatten() for part in parts])
         dist.all_reduce(flat)
         for place, part, total in zip(wanted, parts, flat.split([part.numel() for part in parts])):
-            place.set(total.view(part.shape))
-
-
-class _OfModule:
-    """The gradient of a torch parameter."""
-
-    def __init__(self, parameter: torch.nn.Parameter) -> None:
-        self._parameter = parameter
-
-    def get(self) -> Any:
-        return self._parameter.grad
-
-    def dense(self) -> Tensor:
-        gradient = self._parameter.grad
-        if gradient is None:
-            return torch.zeros_like(self._parameter)
-        return gradient.to_dense() if gradient.is_sparse else gradient
-
-    def set(self, total: Tensor) -> None:
-        self._parameter.grad = total.clone()
-
-
-class _OfNode:
-    """The gradient of an array of a thinc layer."""
-
-    def __init__(self, node: Model, name: str) -> None:
-        self._node, self._name = node, name
-
-    def get(self) -> Any:
-        return self._node.get_grad(self._name) if self._node.has_grad(self._name) else None
-
-    def dense(self) -> Tensor:
-        gradient = self.get()
-        return to_torch(self._node.get_param(self._name) * 0 if gradient is None else gradient)
-
-    def set(self, total: Tensor) -> None:
-        self._node.set_grad(self._name, to_xp(total))
-
-
-def _gradients(pipes: Iterable[Tuple[str, Any]]) -> Iterable[Any]:
-    """Every place where pipes have gradients, in the same order in each process."""
-    seen = set()
-    for _, pipe in pipes:
-        model = getattr(pipe, "model", None)
-        for node in model.walk() if isinstance(model, Model) else ():
-            if node.id in seen:
-                continue
-            seen.add(node.id)
-            yield from (_OfNode(node, name) for name in node.param_names if node.has_param(name))
-            for shim in node.shims:
-                module = getattr(shim, "_model", None)
-                if isinstance(module, torch.nn.Module):
-                    yield from (_OfModule(p) for p in module.parameters() if p.requires_grad)
+            place.set_gradient(total.view(part.shape))

@@ -27,11 +27,13 @@ from thinc.api import Config, CupyOps, Model, fix_random_seed, get_current_ops
 from torch import Tensor
 
 from ..embedding.model import tokenizers
+from .adversarial import Adversary
 from .checkpoint import Checkpoint, CheckpointError, cannot_write, replace_folder, write
 from .data import Batches, corpus_of
 from .distributed import Group
 from .listening import only_listeners, with_embeddings
 from .metrics import METRICS, TIMINGS, LineFile
+from .phases import Phases, read_phases
 from .settings import SECTION, TrainingExtras, read_extras
 from .state import RandomState, optimizer_state, parameter_names, restore_optimizer, torch_random, use_torch_random
 
@@ -99,6 +101,17 @@ class Training:
                 f"[{SECTION}] plateau_patience lowers the rates of spacy_crf_ner.AdamW.v1, and of no other optimizer. "
                 "Use that one in [training.optimizer], or set it to 0."
             )
+        self.phases = Phases(
+            read_phases(self.extras.phases, nlp.component_names),
+            nlp,
+            self.settings["frozen_components"],
+            self.settings["annotating_components"],
+        )
+        self._adversary: Optional[Adversary] = None
+        if self.extras.adversarial_epsilon:
+            self._adversary = Adversary(self.extras.adversarial_epsilon, self.extras.adversarial_parameters)
+            frozen = self.settings["frozen_components"]
+            self._adversary.check((name, pipe) for name, pipe in nlp.pipeline if name not in frozen)
         seed = config["training"]["seed"]
         self._seed = seed or 0
         if seed is not None:
@@ -156,6 +169,11 @@ class Training:
                 "model-best is the pipeline that it saw.",
                 settings["eval_frequency"], settings["max_steps"],
             )  # fmt: skip
+        if 0 < settings["max_steps"] < self.phases.last_begins:
+            logger.warning(
+                "[training] max_steps = %d: the last phase, which begins with step %d, is not reached.",
+                settings["max_steps"], self.phases.last_begins,
+            )  # fmt: skip
         log_step, finalize_logger = self._make_logger(stdout, stderr)
         begin = time.perf_counter()
         self._call("train_begin")
@@ -210,26 +228,25 @@ class Training:
         """
         settings, progress = self.settings, self.progress
         step = progress.step
+        if self.phases.begins(step):
+            # a score that others brought about says nothing of those that learn now
+            progress.waited = 0
         if settings["before_update"]:
             settings["before_update"](self.nlp, {"step": step, "epoch": epoch})
         if isinstance(get_current_ops(), CupyOps):
             # its generator cannot be put into a checkpoint
             get_current_ops().xp.random.seed((self._seed * 1_000_003 + step) % 2**32)
         losses: Dict[str, float] = {}
-        with self._whole_step(batch):
-            for learners, examples in self._alike(self.group.part(batch)):
-                excluded = [name for name in self.nlp.pipe_names if learners is not None and name not in learners]
-                with only_listeners(self.nlp, learners):
-                    for part in self._parts(examples):
-                        self.nlp.update(
-                            part,
-                            drop=settings["dropout"],
-                            losses=losses,
-                            sgd=False,  # type: ignore[arg-type]
-                            exclude=[*settings["frozen_components"], *excluded],
-                            annotates=settings["annotating_components"],
-                        )
-        pipes = [(name, pipe) for name, pipe in self.nlp.pipeline if name not in settings["frozen_components"]]
+        frozen = self.phases.frozen(step)
+        pipes = [(name, pipe) for name, pipe in self.nlp.pipeline if name not in frozen]
+        with self._whole_step(batch), self.phases.listening(step):
+            alike = self._alike(self.group.part(batch))
+            parts = [(learners, part) for learners, examples in alike for part in self._parts(examples)]
+            self._learn_from(parts, losses)
+            if self._adversary is not None:
+                with self._adversary.moved(pipes, self.group) as is_moved:
+                    if is_moved:
+                        self._learn_from(parts, {})
         self.group.add_gradients(pipes)
         for name, pipe in pipes:
             if getattr(pipe, "is_trainable", False) and isinstance(getattr(pipe, "model", None), Model):
@@ -239,6 +256,9 @@ class Training:
                 pipe.finish_update(self.optimizer)  # type: ignore[attr-defined]
         self.optimizer.step_schedules()
         losses = self._add_up(losses)
+        for name in self.phases.waiting(step):
+            # spaCy's loggers look for the loss of every pipe
+            progress.losses.setdefault(name, 0.0)
         for name, loss in losses.items():
             progress.losses[name] = progress.losses.get(name, 0.0) + loss
         progress.words += sum(len(example) for example in batch)
@@ -257,6 +277,30 @@ class Training:
         if step % settings["eval_frequency"] == 0:
             self._evaluation(step, info)
         return info
+
+    def _learn_from(
+        self, parts: Sequence[Tuple[Optional[Collection[str]], List[Example]]], losses: Dict[str, float]
+    ) -> None:
+        """Add the gradients of a batch to those that are there; losses to `losses`.
+
+        parts: What goes through at once, each with the names of the pipes that learn from it, None: all of them.
+        """
+        frozen = self.phases.frozen(self.progress.step)
+        annotating = self.phases.annotating(self.progress.step)
+        for learners, part in parts:
+            excluded = [name for name in self.nlp.pipe_names if learners is not None and name not in learners]
+            with only_listeners(self.nlp, learners):
+                self.nlp.update(
+                    part,
+                    drop=self.settings["dropout"],
+                    losses=losses,
+                    sgd=False,  # type: ignore[arg-type]
+                    exclude=[*frozen, *excluded],
+                    annotates=annotating,
+                )
+        for name, pipe in self.nlp.pipeline:
+            if name not in frozen and hasattr(pipe, "end_batch"):
+                pipe.end_batch()
 
     def _add_up(self, losses: Dict[str, float]) -> Dict[str, float]:
         """Losses of all processes together, of which some may have had nothing to learn from."""
@@ -384,7 +428,9 @@ class Training:
         if settings["max_steps"] and last >= settings["max_steps"]:
             return True
         best = progress.best
-        return bool(settings["patience"] and best and last - best[1] >= settings["patience"])
+        # pipes that are yet to learn would be lost, and what they do to the score takes its time
+        since = max(best[1], self.phases.last_begins) if best else 0
+        return bool(settings["patience"] and best and last - since >= settings["patience"])
 
     def _finish(self) -> Language:
         if self.progress.step:
@@ -429,6 +475,9 @@ class Training:
         if step % self.extras.log_steps and info["score"] is None:
             return
         line = {"step": step, "epoch": info["epoch"], "words": info["words"], "losses": info["step_losses"]}
+        phase = self.phases.at(step)
+        if phase is not None:
+            line["phase"] = phase.name
         line["learn_rate"] = self.optimizer.learn_rate
         if hasattr(self.optimizer, "gradient_norm"):
             line["gradient_norm"] = self.optimizer.gradient_norm

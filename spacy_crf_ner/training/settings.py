@@ -12,6 +12,7 @@ from thinc.api import Config
 
 from ..corpora.multi import NAME as MULTI_CORPUS
 from ..corpora.segments import NAME as SEGMENTS
+from .phases import read_phases
 
 SECTION = "training_extras"
 # Settings that a resumed training may have other values of.
@@ -60,6 +61,10 @@ class TrainingExtras:
     tokenize_ahead (int): Batches whose wordpieces are made in a thread before their step comes; 0: in the step.
     one_batch_of_each (bool): With a MultiCorpus: a step has one batch of each of its corpora.
     corpora (Dict[str, CorpusExtras]): With a MultiCorpus: settings of its corpora, by name.
+    adversarial_epsilon (float): Above 0: each batch goes through once more with its embeddings moved so far towards a
+        higher loss, and both gradients are added up; see `adversarial.Adversary`.
+    adversarial_parameters (str): What is moved: a shell-style pattern on `pipe/parameter`.
+    phases (Dict[str, Dict]): Which pipes learn until which step; see `phases.Phase`.
     hooks (Dict[str, Callable]): Registered callbacks, by when they are called: see HOOKS and docs/training.md.
     """
 
@@ -74,6 +79,9 @@ class TrainingExtras:
     tokenize_ahead: int = 0
     one_batch_of_each: bool = False
     corpora: Dict[str, CorpusExtras] = field(default_factory=dict)
+    adversarial_epsilon: float = 0.0
+    adversarial_parameters: str = "*word_embeddings.weight"
+    phases: Dict[str, Any] = field(default_factory=dict)
     hooks: Dict[str, Optional[Callable]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,6 +92,7 @@ class TrainingExtras:
             "plateau_patience",
             "shuffle_buffer",
             "tokenize_ahead",
+            "adversarial_epsilon",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"[{SECTION}] {name} = {getattr(self, name)} must not be negative.")
@@ -111,10 +120,12 @@ def read_extras(config: Config) -> TrainingExtras:
         wanted = type(getattr(TrainingExtras(), name))
         fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
         if not fits or isinstance(value, bool) != (wanted is bool):
-            kind = {dict: "a section", bool: "true or false"}.get(wanted, "a number")
+            kind = {dict: "a section", bool: "true or false", str: "text"}.get(wanted, "a number")
             raise ValueError(f"[{SECTION}] {name} = {value!r} must be {kind}.")
     found["corpora"] = {name: _read_corpus(name, block) for name, block in corpora.items()}
-    return TrainingExtras(**found)
+    extras = TrainingExtras(**found)
+    read_phases(extras.phases, config["nlp"]["pipeline"])
+    return extras
 
 
 def _read_corpus(name: str, block: Any) -> CorpusExtras:

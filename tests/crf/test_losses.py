@@ -1,9 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 
-from spacy_crf_ner.crf.chain import LinearChainCRF, allowed_by
-from spacy_crf_ner.crf.losses import distillation_loss, entity_ratio_loss, sequence_losses
-from spacy_crf_ner.crf.recursions import FORBIDDEN
+from spacy_crf_ner.crf.chain import LinearChainCRF, PerLabelChains, allowed_by
+from spacy_crf_ner.crf.losses import distillation_loss, entity_ratio_loss, sequence_losses, symmetric_divergence
+from spacy_crf_ner.crf.recursions import FORBIDDEN, Chain
 
 from . import brute
 
@@ -85,6 +87,66 @@ def test_distillation_is_the_divergence_of_whole_chains(crf: LinearChainCRF, emi
             for tags, score in brute.sequences(theirs[i, :n], teacher.scores())
         )
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
+
+
+def divergence_by_enumeration(
+    first: torch.Tensor, second: torch.Tensor, chain: Any, free: torch.Tensor
+) -> torch.Tensor:
+    log_p, log_q = (torch.log_softmax(brute.every(scores, chain, free)[1], 0) for scores in (first, second))
+    return (log_p.exp() * (log_p - log_q) + log_q.exp() * (log_q - log_p)).sum()
+
+
+@pytest.mark.parametrize("kind", ["joint", "marginal", "independent", "overlap"])
+def test_symmetric_divergence_is_that_of_all_sequences(crf: LinearChainCRF, emissions: torch.Tensor, kind: str) -> None:
+    """Its value, and its gradients for both passes and for the moves."""
+    torch.manual_seed(3)
+    model = PerLabelChains(2).double() if kind == "overlap" else crf
+    lengths = torch.tensor([4, 4]) if kind == "overlap" else LENGTHS
+    mode = "joint" if kind == "overlap" else kind
+    possible = torch.ones(2, 4, 5, dtype=torch.bool)
+    possible[0, 1, 2] = False
+    passes = [emissions.clone().requires_grad_(), torch.randn_like(emissions).requires_grad_()]
+    leaves = [*passes, *model.parameters()]
+    ours = symmetric_divergence(model, *passes, lengths, possible, mode)
+    expected = []
+    for i, n in enumerate(lengths.tolist()):
+        first, second = (part[i, :n] for part in passes)
+        if kind == "independent":
+            # token by token: no moves between them
+            zero = Chain(torch.zeros(1, 5, 5), torch.zeros(1, 5), torch.zeros(1, 5))
+            chain = Chain(*(part.double() for part in zero))
+        else:
+            chain = brute.part(model.scores(), i)
+        expected.append(divergence_by_enumeration(first, second, chain, possible[i, :n]))
+    torch.testing.assert_close(ours, torch.stack(expected), rtol=0, atol=1e-10)
+    weight = torch.tensor([1.0, -0.7], dtype=torch.float64)
+    found, wanted = (
+        torch.autograd.grad((x * weight).sum(), leaves, allow_unused=True) for x in (ours, torch.stack(expected))
+    )
+    for a, b in zip(found, wanted):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    assert torch.autograd.gradcheck(
+        lambda *both: symmetric_divergence(model, *both, lengths, possible, mode), tuple(passes)
+    )
+
+
+@pytest.mark.parametrize("mode", ["joint", "independent"])
+def test_passes_that_agree_are_not_apart(crf: LinearChainCRF, emissions: torch.Tensor, mode: str) -> None:
+    passes = [emissions.float().requires_grad_(), emissions.float().requires_grad_()]
+    apart = symmetric_divergence(crf.float(), *passes, LENGTHS, None, mode)
+    apart.sum().backward()
+    assert not apart.any()
+    assert not any(part.grad.any() for part in passes)
+
+
+def test_symmetric_divergence_in_float32(crf: LinearChainCRF, emissions: torch.Tensor) -> None:
+    other = emissions + 0.1 * emissions.flip(0)
+    exact = symmetric_divergence(crf, emissions, other, LENGTHS, None, "joint")
+    rough = symmetric_divergence(crf.float(), emissions.float(), other.float(), LENGTHS, None, "joint")
+    torch.testing.assert_close(rough, exact, rtol=0, atol=1e-5)
+    assert (exact > 0.002).all()
 
 
 def test_distillation_in_float32(crf: LinearChainCRF, emissions: torch.Tensor) -> None:

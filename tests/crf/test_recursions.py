@@ -13,6 +13,7 @@ from spacy_crf_ner.crf.recursions import (
     FORBIDDEN,
     Chain,
     entropy,
+    expected_sum,
     forward_backward,
     log_normalizer,
     log_token_probability,
@@ -103,10 +104,22 @@ def test_token_probabilities_agree_with_enumeration(kind: Tuple[int, int, float]
         assert (found[i, n:] == 0).all()
 
 
-@pytest.mark.parametrize("question", ["log_normalizer", "log_token_probability", "log_domain"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_expected_sums_agree_with_enumeration(kind: Tuple[int, int, float]) -> None:
+    chain, emissions = random_chain(*kind), random_emissions(kind[0])
+    values = torch.randn_like(emissions)
+    found = expected_sum(emissions, chain, LENGTHS, values)
+    for i, n in enumerate(LENGTHS.tolist()):
+        expected = (brute.marginals(emissions[i, :n], brute.part(chain, i)) * values[i, :n]).sum()
+        torch.testing.assert_close(found[i], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "question", ["log_normalizer", "log_token_probability", "expected_sum", "log_domain", "expected_sum, log_domain"]
+)
 @pytest.mark.parametrize("chains", [1, 2])
 def test_gradients_are_those_of_finite_differences(question: str, chains: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if question == "log_domain":
+    if "log_domain" in question:
         careful_only(monkeypatch)
     chain = random_chain(3, chains, 0.3)
     legal = [part > FORBIDDEN / 2 for part in chain]
@@ -117,6 +130,9 @@ def test_gradients_are_those_of_finite_differences(question: str, chains: int, m
         masked = Chain(*(part.masked_fill(~ok, FORBIDDEN) for part, ok in zip(parts, legal)))
         if question == "log_token_probability":
             return log_token_probability(emissions, masked, LENGTHS, wanted)
+        if "expected_sum" in question:
+            # the values move with the emissions, as in a divergence
+            return expected_sum(emissions, masked, LENGTHS, emissions.sin())
         return log_normalizer(emissions, masked, LENGTHS)
 
     # a forbidden score takes no step, or the differences would be 1e30
@@ -139,11 +155,12 @@ def test_the_careful_way_gives_the_same(kind: Tuple[int, int, float], monkeypatc
         own = Chain(*leaves[1:])
         z = log_normalizer(leaves[0], own, LENGTHS)
         p = log_token_probability(leaves[0], own, LENGTHS, wanted)
-        (z.sum() + 0.1 * p.sum()).backward()
+        mean = expected_sum(leaves[0], own, LENGTHS, wanted * leaves[0])
+        (z.sum() + 0.1 * p.sum() + 0.1 * mean.sum()).backward()
         scores = forward_backward(emissions, chain, LENGTHS)
         answers.append(
             [
-                z.detach(), p.detach(), *(leaf.grad for leaf in leaves), scores.log_marginals().exp(),
+                z.detach(), p.detach(), mean.detach(), *(leaf.grad for leaf in leaves), scores.log_marginals().exp(),
                 token_marginals(emissions, chain, LENGTHS), entropy(emissions, chain, LENGTHS),
             ]
         )  # fmt: skip

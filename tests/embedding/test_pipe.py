@@ -101,6 +101,23 @@ def test_gradients_arrive_when_the_last_listener_has_nothing_to_say(encoder: str
     assert embedding_gradient(nlp, silent).abs().sum() > 0
 
 
+def test_gradients_of_an_ended_batch_are_handed_over_though_none_came_last(encoder: str) -> None:
+    """Of a batch in parts the last one may have no gold."""
+    nlp = make_shared(encoder, "crf_ner")
+    examples = annotate(nlp)
+    nlp.initialize(lambda: examples)
+    silent = [Example(nlp.make_doc("No gold here ."), nlp.make_doc("No gold here ."))]
+    shared = nlp.get_pipe("transformer_cnn")
+    before = shared.model.to_bytes()
+    for part in (examples, silent):
+        nlp.update(part, sgd=False)
+    shared.end_batch()
+    optimizer = make_adamw(0.01, groups={})
+    shared.finish_update(optimizer)
+    optimizer.step_schedules()
+    assert shared.model.to_bytes() != before
+
+
 def test_update_with_an_optimizer_steps_with_the_gradient_of_its_own_batch(encoder: str) -> None:
     def weights(in_loop: bool) -> torch.Tensor:
         fix_random_seed(0)

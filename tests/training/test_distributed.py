@@ -24,7 +24,7 @@ def torchrun(config: Config, output: Path, *arguments: str) -> subprocess.Comple
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
-@pytest.mark.parametrize("pipeline", ["crf_ner", "tagger and crf_ner"])
+@pytest.mark.parametrize("pipeline", ["crf_ner", "tagger and crf_ner", "adversarial", "shared embedding"])
 def test_two_processes_are_one(config: Config, pipeline: str, tmp_path: Path) -> None:  # noqa: F811
     config = changed(config, training__dropout=0.0, training__eval_frequency=5)
     if "tagger" in pipeline:
@@ -38,6 +38,14 @@ def test_two_processes_are_one(config: Config, pipeline: str, tmp_path: Path) ->
                 token.tag_ = token.text[:1]
         spacy.tokens.DocBin(docs=docs).to_disk(tmp_path / "tags.spacy")
         config["paths"]["train"] = config["paths"]["dev"] = str(tmp_path / "tags.spacy")
+    if pipeline == "adversarial":
+        config = with_extras(config, adversarial_epsilon=0.5)
+    if pipeline == "shared embedding":
+        config["nlp"]["pipeline"] = ["transformer_cnn", "crf_ner"]
+        tagger = config["components"]["crf_ner"]["model"]
+        shared = {**tagger["tok2vec"], "width": 24}
+        config["components"]["transformer_cnn"] = {"factory": "transformer_cnn", "model": shared}
+        tagger["tok2vec"] = {"@architectures": "spacy.Tok2VecListener.v1", "width": 24, "upstream": "*"}
     alone, history = train(config, tmp_path / "one")
     done = torchrun(config, tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
