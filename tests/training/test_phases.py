@@ -241,3 +241,23 @@ def test_a_last_phase_that_is_not_reached_is_pointed_out(
     phases = {"1": {"until_step": 12}, "2": {"until_step": 0}}
     train(with_extras(config, phases=phases))
     assert "max_steps = 11: the last phase, which begins with step 12, is not reached" in caplog.text
+
+
+@pytest.mark.parametrize("embedding", ["transformer_cnn", "tok2vec"])
+def test_a_pipe_learns_where_its_phase_and_its_corpus_let_it(
+    config: Config, tagged: str, embedding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = shared(config, tagged, embedding)
+    reader = {"@readers": "spacy.Corpus.v1", "path": tagged, "gold_preproc": False}
+    config["corpora"]["train"] = {"@readers": "spacy_crf_ner.MultiCorpus.v1", "corpora": {"a": reader, "b": reader}}
+    phases = {
+        "1": {"until_step": 2, "pipes": [embedding, "crf_ner"]},
+        "2": {"until_step": 4, "pipes": [embedding, "tagger"]},
+        "3": {"until_step": 0},
+    }
+    corpora = {name: {"pipes": ["crf_ner"]} for name in ("a", "b")}
+    steps = by_step(with_extras(config, phases=phases, corpora=corpora, one_batch_of_each=True), monkeypatch)
+    assert moved(steps[0], steps[2]) == {embedding, "crf_ner"}
+    # spaCy's embedding goes on by the optimizer's momentum: its gradient is zero, ours is none
+    assert moved(steps[2], steps[4]) - {"tok2vec"} == set()
+    assert moved(steps[4], steps[-1]) == {embedding, "crf_ner"}
