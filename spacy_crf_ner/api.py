@@ -78,6 +78,7 @@ def train(
     given = _load(config, overrides or {})
     folder = None if output is None else Path(output)
     with contextlib.ExitStack() as stack:
+        stack.callback(group.close)
         # all that can be wrong is looked for before anything is touched
         extras = read_extras(given.interpolate())
         warn_of_unknown(given)

@@ -124,7 +124,7 @@ def read_extras(config: Config) -> TrainingExtras:
             raise ValueError(f"[{SECTION}] {name} = {value!r} must be {kind}.")
     found["corpora"] = {name: _read_corpus(name, block) for name, block in corpora.items()}
     extras = TrainingExtras(**found)
-    read_phases(extras.phases, config["nlp"]["pipeline"])
+    read_phases(extras.phases, config.get("nlp", {}).get("pipeline", []))
     return extras
 
 

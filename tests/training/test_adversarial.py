@@ -194,7 +194,7 @@ def test_gradients_of_a_shared_embedding_have_come_down_when_it_is_moved(encoder
     nlp.config["training"].update(dropout=0.0, max_steps=1, seed=1)
     extras = TrainingExtras(adversarial_epsilon=0.5, micro_batch_tokens=micro_batch_tokens)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spacy_crf_ner.training.loop.Batches", lambda *args: None)
+        patch.setattr("spacy_crf_ner.training.loop.Batches", lambda *args, **settings: None)
         patch.setattr("spacy_crf_ner.training.loop.resolve_dot_names", lambda *args: [None, None])
         training = Training(nlp, extras=extras, evaluates=False)
     training.optimizer = optimizer
@@ -251,7 +251,7 @@ def make_examples_with_tags(docs: list, nlp: Language) -> list:
         ({}, {"frozen_layers": 0}, "word_embeddings.weight is frozen"),
         ({}, {"frozen_layers": "all"}, "word_embeddings.weight is frozen"),
         ({"adversarial_epsilon": -1.0}, {}, "adversarial_epsilon = -1.0 must not be negative"),
-        ({"adversarial_parameters": 3}, {}, "adversarial_parameters = 3 must be a text"),
+        ({"adversarial_parameters": 3}, {}, "adversarial_parameters = 3 must be text"),
     ],
 )
 def test_what_cannot_be_moved_is_named(config: Config, extras: dict, model: dict, message: str) -> None:
