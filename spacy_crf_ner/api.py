@@ -20,11 +20,13 @@ from wasabi import Printer
 
 from .training.checkpoint import FOLDER, Checkpoint, CheckpointError, mend, newest, sweep
 from .training.distributed import Group
+from .training.log import LOG, TrainingLog
 from .training.loop import Training
 from .training.metrics import METRICS, TIMINGS
+from .training.record import RECORD, RunRecord
 from .training.settings import SECTION, changed_settings, extended_loop, read_extras, warn_of_unknown
 
-OWN = (DIR_MODEL_BEST, DIR_MODEL_LAST, FOLDER, METRICS, TIMINGS)
+OWN = (DIR_MODEL_BEST, DIR_MODEL_LAST, FOLDER, METRICS, TIMINGS, LOG, RECORD)
 CORPORA = "corpora"
 
 
@@ -44,8 +46,8 @@ def train(
     """Train a pipeline with the extended loop; what `python -m spacy crf-ner train` does.
 
     config: A configuration for `spacy train`, or its file; a section [training_extras] is honoured.
-    output (Optional[Path]): Folder for model-best, model-last, checkpoints, metrics.jsonl and timings.jsonl; None:
-        nothing is kept.
+    output (Optional[Path]): Folder for model-best, model-last, checkpoints, metrics.jsonl and all else that is
+        written, see docs/training.md; None: nothing is kept.
     overrides (Optional[Dict[str, Any]]): Settings by their dotted names, as on the command line.
     train_docs, dev_docs (Optional[Iterable[Union[Doc, Example]]]): Annotated documents in place of those that the
         configuration names; of Examples the references. They are written to the folder "corpora" in `output`, with
@@ -67,6 +69,7 @@ def train(
     given = _load(config, overrides or {})
     folder = None if output is None else Path(output)
     with contextlib.ExitStack() as stack:
+        log = stack.enter_context(TrainingLog())
         # all that can be wrong is looked for before anything is touched
         extras = read_extras(given.interpolate())
         warn_of_unknown(given)
@@ -95,6 +98,9 @@ def train(
         training = Training(nlp, folder, checkpoint, extras, evaluates, given, group)
         if not evaluates:
             _set_block(nlp.config, "dev", _block(given, "dev"))
+        if folder is not None and group.rank == 0:
+            log.open(folder / LOG)
+            stack.enter_context(RunRecord(folder, nlp.config.interpolate(), training))
         if resume:
             where = f"Going on from {checkpoint.path}" if checkpoint else f"{folder} has no checkpoint: starting"
             stdout.write(Printer(no_print=True).info(where) + "\n")

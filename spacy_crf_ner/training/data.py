@@ -85,6 +85,7 @@ class Batches:
             self.digest = _digest(example for _, example in self._examples)
         self.epoch = 0
         self.taken = 0
+        self._given = 0
         self._begin: Optional[RandomState] = None
         self._asked: Dict[str, int] = {}
 
@@ -96,21 +97,28 @@ class Batches:
                     random.shuffle(self._examples)
                 self._begin = self._random.copy()
                 self._asked = {key: schedule.asked for key, schedule in self._schedules.items()}
-            done, self.taken = self.taken, 0
+            done, self.taken, self._given = self.taken, 0, 0
             batches = iter(self._batcher(self._read()))
             while True:
                 with self._random.apart():
                     batch = next(batches, None)
                 if batch is None:
                     break
+                batch = list(batch)
                 self.taken += 1
+                self._given += len(batch)
                 if self.taken > done:
-                    yield self.epoch, list(batch)
+                    yield self.epoch, batch
             if not self.taken:
                 raise ValueError(NOTHING)
             self.epoch += 1
             self.taken = 0
             self._begin = None
+
+    @property
+    def share(self) -> Optional[float]:
+        """Share of the epoch's documents that are in the batches so far; None: their number is not known."""
+        return min(self._given / len(self._examples), 1.0) if self._examples else None
 
     def _read(self) -> Iterator[Example]:
         if self._max_epochs >= 0:

@@ -29,9 +29,10 @@ from torch import Tensor
 from .checkpoint import Checkpoint, CheckpointError, cannot_write, replace_folder, write
 from .data import Batches
 from .distributed import Group
-from .metrics import METRICS, TIMINGS, LineFile
+from .metrics import METRICS, TIMINGS, LineFile, of_optimizer
 from .settings import SECTION, TrainingExtras, read_extras
 from .state import RandomState, optimizer_state, parameter_names, restore_optimizer, torch_random, use_torch_random
+from .watching import Watch, watched_by_loggers
 
 
 class Interrupted(Exception):
@@ -112,6 +113,7 @@ class Training:
         self.metrics = LineFile(self.output and self.output / METRICS)
         self.timings = LineFile(self.output and self.output / TIMINGS)
         self.history: List[Dict[str, Any]] = []
+        self._watch = Watch(self.output)
         self._before_to_disk = create_before_to_disk_callback(self.settings["before_to_disk"])
         self._stop: Optional[str] = None
         self._can_stop = output is not None
@@ -157,6 +159,7 @@ class Training:
                     started = time.perf_counter()
                     info = self._step(epoch, batch)
                     info["seconds"] = int(time.perf_counter() - begin)
+                    self._watch.tell(info)
                     log_step(self._shown(info))
                     self._record(info, batch, time.perf_counter() - started)
                     over = self._is_over()
@@ -174,7 +177,8 @@ class Training:
     def _make_logger(self, stdout: TextIO, stderr: TextIO) -> Tuple[Callable, Callable]:
         if self.group.rank:
             return (lambda info: None), (lambda: None)
-        with self.nlp.select_pipes(disable=self.settings["frozen_components"]):
+        self._watch.step = self.progress.step
+        with watched_by_loggers(self._watch), self.nlp.select_pipes(disable=self.settings["frozen_components"]):
             return self.settings["logger"](self.nlp, stdout, stderr)
 
     def _shown(self, info: Dict[str, Any]) -> Optional[Dict[str, Any]]:
@@ -233,6 +237,8 @@ class Training:
             "step_losses": losses,
             "checkpoints": progress.results,
             "words": progress.words,
+            "epoch_share": self.batches.share,
+            **of_optimizer(self.optimizer),
         }
         self._call("step_end", info)
         if step % settings["eval_frequency"] == 0:
@@ -368,9 +374,7 @@ class Training:
         if step % self.extras.log_steps and info["score"] is None:
             return
         line = {"step": step, "epoch": info["epoch"], "words": info["words"], "losses": info["step_losses"]}
-        line["learn_rate"] = self.optimizer.learn_rate
-        if hasattr(self.optimizer, "gradient_norm"):
-            line["gradient_norm"] = self.optimizer.gradient_norm
+        line.update(of_optimizer(self.optimizer))
         if info["score"] is not None:
             line["score"] = info["score"]
             line["scores"] = {key: value for key, value in info["other_scores"].items() if key != "speed"}
