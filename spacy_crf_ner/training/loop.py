@@ -30,9 +30,11 @@ from .checkpoint import Checkpoint, CheckpointError, cannot_write, replace_folde
 from .data import Batches
 from .distributed import Group
 from .metrics import METRICS, TIMINGS, LineFile, of_optimizer
+from .pictures import Pictures
 from .settings import SECTION, TrainingExtras, read_extras
 from .state import RandomState, optimizer_state, parameter_names, restore_optimizer, torch_random, use_torch_random
 from .watching import Watch, watched_by_loggers
+from .weights import WEIGHTS, WeightStatistics
 
 
 class Interrupted(Exception):
@@ -112,6 +114,12 @@ class Training:
         self.progress = Progress()
         self.metrics = LineFile(self.output and self.output / METRICS)
         self.timings = LineFile(self.output and self.output / TIMINGS)
+        looks = self.extras.weight_statistics
+        self.weights = LineFile(self.output / WEIGHTS if self.output and looks else None)
+        self._statistics = WeightStatistics(
+            nlp, self.weights, self.settings["frozen_components"], self.settings["eval_frequency"] if looks else 0
+        )
+        self._pictures = Pictures(self.output if self.extras.curves else None, self.settings["score_weights"])
         self.history: List[Dict[str, Any]] = []
         self._watch = Watch(self.output)
         self._before_to_disk = create_before_to_disk_callback(self.settings["before_to_disk"])
@@ -122,6 +130,7 @@ class Training:
         if resume is None:
             self.metrics.begin()
             self.timings.begin()
+            self.weights.begin()
             if self.group.rank:
                 # each process drops other values
                 fix_random_seed(self._seed + self.group.rank)
@@ -207,6 +216,7 @@ class Training:
             # its generator cannot be put into a checkpoint
             get_current_ops().xp.random.seed((self._seed * 1_000_003 + step) % 2**32)
         losses: Dict[str, float] = {}
+        self._statistics.before(step)
         with self._whole_step(batch):
             for part in self._parts(self.group.part(batch)):
                 self.nlp.update(
@@ -223,6 +233,7 @@ class Training:
             if getattr(pipe, "is_trainable", False) and isinstance(getattr(pipe, "model", None), Model):
                 pipe.finish_update(self.optimizer)  # type: ignore[attr-defined]
         self.optimizer.step_schedules()
+        self._statistics.after(step)
         losses = self._add_up(losses)
         for name, loss in losses.items():
             progress.losses[name] = progress.losses.get(name, 0.0) + loss
@@ -335,6 +346,7 @@ class Training:
         if self.progress.step:
             self._checkpoint()
         self._save(DIR_MODEL_LAST)
+        self._draw(at_end=True)
         self._call("train_end", {"step": self.progress.step - 1})
         return self.nlp
 
@@ -382,6 +394,11 @@ class Training:
         self.history.append(line)
         words = sum(len(example) for example in batch)
         self.timings.add({"step": step, "seconds": round(seconds, 4), "words_a_second": round(words / seconds)})
+        if self._shown(info) is not None:
+            self._draw()
+
+    def _draw(self, at_end: bool = False) -> None:
+        self._pictures.draw(self.history, self.timings.read, self.weights.read, at_end)
 
     # Checkpoints
 
@@ -408,7 +425,7 @@ class Training:
             "batches": self.batches.state(),
             "random": RandomState.now().to_json(),
             "processes": self.group.size,
-            "sizes": {"metrics": self.metrics.size(), "timings": self.timings.size()},
+            "sizes": {name: getattr(self, name).size() for name in ("metrics", "timings", "weights")},
         }
         all_tensors = {f"optimizer|{name}": tensor for name, tensor in tensors.items()}
         for rank, random_states in enumerate(own):
@@ -434,6 +451,7 @@ class Training:
         restore_optimizer(self.optimizer, names, tensors["optimizer"], state["optimizer"], self.progress.step)
         self.metrics.begin(state["sizes"]["metrics"])
         self.timings.begin(state["sizes"]["timings"])
+        self.weights.begin(state["sizes"].get("weights", 0))
         self.history = self.metrics.read()
         RandomState.from_json(state["random"]).use()
         mine = f"{self.group.rank}|"

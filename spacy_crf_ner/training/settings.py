@@ -20,6 +20,7 @@ CHANGEABLE = (
     f"{SECTION}.checkpoint_steps",
     f"{SECTION}.checkpoint_minutes",
     f"{SECTION}.keep_checkpoints",
+    f"{SECTION}.curves",
 )
 _honoured: ContextVar[bool] = ContextVar("_honoured", default=False)
 HOOKS = ("train_begin", "epoch_begin", "step_end", "evaluation_end", "before_save", "train_end")
@@ -40,6 +41,8 @@ class TrainingExtras:
     plateau_factor (float): What they are multiplied by.
     shuffle_buffer (int): With max_epochs = -1, where the corpus is read as a stream: documents that are held, of which
         the next is drawn; 0: they come in their order.
+    curves (bool): Whether training.png and training.html are drawn.
+    weight_statistics (bool): Whether weights.jsonl and weights.png tell of the weights at each evaluation.
     hooks (Dict[str, Callable]): Registered callbacks, by when they are called: see HOOKS and docs/training.md.
     """
 
@@ -51,6 +54,8 @@ class TrainingExtras:
     plateau_patience: int = 0
     plateau_factor: float = 0.5
     shuffle_buffer: int = 0
+    curves: bool = True
+    weight_statistics: bool = False
     hooks: Dict[str, Optional[Callable]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,10 +87,9 @@ def read_extras(config: Config) -> TrainingExtras:
             raise ValueError(f"[{SECTION}] {name}: there is no such setting. There are {', '.join(known)}.")
         wanted = type(getattr(TrainingExtras(), name))
         fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
-        if not fits or isinstance(value, bool):
-            raise ValueError(
-                f"[{SECTION}] {name} = {value!r} must be a {'number' if wanted is not dict else 'section'}."
-            )
+        if not fits or (isinstance(value, bool) and wanted is not bool):
+            what = {bool: "true or false", dict: "a section"}.get(wanted, "a number")
+            raise ValueError(f"[{SECTION}] {name} = {value!r} must be {what}.")
     return TrainingExtras(**found)
 
 
