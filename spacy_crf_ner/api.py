@@ -26,9 +26,25 @@ from .training.metrics import METRICS, TIMINGS
 from .training.pictures import HTML, PNG, WEIGHTS_PNG
 from .training.record import RECORD, RunRecord
 from .training.settings import SECTION, changed_settings, extended_loop, read_extras, warn_of_unknown
+from .training.trackers import MEMORY, TENSORBOARD, WANDB
 from .training.weights import WEIGHTS
 
-OWN = (DIR_MODEL_BEST, DIR_MODEL_LAST, FOLDER, METRICS, TIMINGS, WEIGHTS, LOG, RECORD, PNG, HTML, WEIGHTS_PNG)
+OWN = (
+    DIR_MODEL_BEST,
+    DIR_MODEL_LAST,
+    FOLDER,
+    METRICS,
+    TIMINGS,
+    WEIGHTS,
+    LOG,
+    RECORD,
+    PNG,
+    HTML,
+    WEIGHTS_PNG,
+    MEMORY,
+    TENSORBOARD,
+    WANDB,
+)
 CORPORA = "corpora"
 
 
