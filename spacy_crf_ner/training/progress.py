@@ -106,7 +106,7 @@ class Lines:
     def show(self, standing: Standing) -> None:
         if self._seconds and time.monotonic() - self._written >= self._seconds:
             self._written = time.monotonic()
-            print(", ".join([how_far(standing), *measures(standing)]), file=self._out, flush=True)
+            print(", ".join([how_far(standing), *measures(standing), *patience(standing)]), file=self._out, flush=True)
 
     def hide(self) -> None:
         """A line stays."""
@@ -116,7 +116,7 @@ class Lines:
 
 
 class Bar(logging.Handler):
-    """Three lines at the bottom of a terminal, which make room for rows and for what spaCy's logger says."""
+    """A few lines at the bottom of a terminal, which make room for rows and for what spaCy's logger says."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Bar(logging.Handler):
         )
         facts = measures(standing)
         half = next((i for i, fact in enumerate(facts) if fact.endswith("words/s")), len(facts))
-        lines = [", ".join(facts[:half]), ", ".join(facts[half:])]
+        lines = [", ".join(facts[:half]), ", ".join(facts[half:]), *patience(standing)]
         return Group(first, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line))
 
     def hide(self) -> None:
@@ -194,12 +194,16 @@ def how_far(standing: Standing) -> str:
         parts[0] += f" ({standing.done:.0%})"
     epoch = standing.epoch if standing.epochs is None else f"{standing.epochs:.1f}"
     parts.append(f"epoch {epoch}" + (f"/{standing.max_epochs}" if standing.max_epochs > 0 else ""))
-    left, patience = standing.seconds_left, standing.patience_left
+    left = standing.seconds_left
     if left is not None:
         parts.append(f"{_clock(left)} left")
-    if patience is not None:
-        parts.append(f"patience ends it in {patience:,} steps without a better score")
     return ", ".join(parts)
+
+
+def patience(standing: Standing) -> List[str]:
+    """When it ends the training, if it does."""
+    steps = standing.patience_left
+    return [] if steps is None else [f"patience ends it in {steps:,} steps without a better score"]
 
 
 def measures(standing: Standing) -> List[str]:
