@@ -156,8 +156,8 @@ class Training:
             )  # fmt: skip
         log_step, finalize_logger = self._make_logger(stdout, stderr)
         begin = time.perf_counter()
-        self._call("train_begin")
         try:
+            self._call("train_begin")
             with self._signals():
                 # in the middle of an epoch that has begun, where the training was resumed
                 epoch = self.batches.epoch if self.batches.taken else -1

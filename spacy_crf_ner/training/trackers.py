@@ -209,10 +209,12 @@ class Process:
         try:
             self._queue.put(None, timeout=PATIENCE)
             self._process.wait(PATIENCE)
-        except (queue.Full, subprocess.TimeoutExpired):
+        except (queue.Full, subprocess.TimeoutExpired) as error:
             self._process.kill()
             self._process.wait()
             self._warn(f"it did not take everything within {PATIENCE:.0f} seconds of the end, and misses values")
+            if isinstance(error, queue.Full):
+                self._queue.put(None)  # there is room as soon as the thread that writes finds the pipe broken
         for thread in self._threads:
             thread.join(PATIENCE)
 

@@ -1,5 +1,7 @@
 """Trackers get numbers and settings, and nothing that happens to them reaches the training."""
 
+import importlib
+import json
 import os
 import sys
 import textwrap
@@ -119,6 +121,7 @@ def fake(folder: Path, package: str, body: str) -> None:
     """A package of that name which the tracker's process finds before the real one."""
     (folder / package).mkdir(parents=True)
     (folder / package / "__init__.py").write_text(textwrap.dedent(body))
+    importlib.invalidate_caches()
 
 
 WANDB = """
@@ -143,6 +146,7 @@ def init(**k):
 @pytest.fixture
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    (tmp_path / "fakes").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path / "fakes"))
     monkeypatch.setattr("spacy.util.logger.propagate", True)
     yield tmp_path / "notes"
@@ -150,8 +154,6 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(notes: Path) -> List[Any]:
-    import json
-
     return [json.loads(line) for line in notes.read_text().splitlines()]
 
 
