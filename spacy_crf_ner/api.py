@@ -20,8 +20,11 @@ from wasabi import Printer
 
 from .training.checkpoint import FOLDER, Checkpoint, CheckpointError, mend, newest, sweep
 from .training.distributed import Group
+from .training.log import LOG, TrainingLog
 from .training.loop import Training
 from .training.metrics import METRICS, TIMINGS
+from .training.pictures import HTML, PNG, WEIGHTS_PNG
+from .training.record import RECORD, RunRecord
 from .training.settings import (
     SECTION,
     changed_settings,
@@ -34,8 +37,25 @@ from .training.settings import (
     readers_in,
     warn_of_unknown,
 )
+from .training.trackers import MEMORY, TENSORBOARD, WANDB
+from .training.weights import WEIGHTS
 
-OWN = (DIR_MODEL_BEST, DIR_MODEL_LAST, FOLDER, METRICS, TIMINGS)
+OWN = (
+    DIR_MODEL_BEST,
+    DIR_MODEL_LAST,
+    FOLDER,
+    METRICS,
+    TIMINGS,
+    WEIGHTS,
+    LOG,
+    RECORD,
+    PNG,
+    HTML,
+    WEIGHTS_PNG,
+    MEMORY,
+    TENSORBOARD,
+    WANDB,
+)
 CORPORA = "corpora"
 
 
@@ -55,8 +75,8 @@ def train(
     """Train a pipeline with the extended loop; what `python -m spacy crf-ner train` does.
 
     config: A configuration for `spacy train`, or its file; a section [training_extras] is honoured.
-    output (Optional[Path]): Folder for model-best, model-last, checkpoints, metrics.jsonl and timings.jsonl; None:
-        nothing is kept.
+    output (Optional[Path]): Folder for model-best, model-last, checkpoints, metrics.jsonl and all else that is
+        written, see docs/training.md; None: nothing is kept.
     overrides (Optional[Dict[str, Any]]): Settings by their dotted names, as on the command line.
     train_docs, dev_docs (Optional[Iterable[Union[Doc, Example]]]): Annotated documents in place of those that the
         configuration names; of Examples the references. They are written to the folder "corpora" in `output`, with
@@ -79,6 +99,7 @@ def train(
     folder = None if output is None else Path(output)
     with contextlib.ExitStack() as stack:
         stack.callback(group.close)
+        log = stack.enter_context(TrainingLog())
         # all that can be wrong is looked for before anything is touched
         extras = read_extras(given.interpolate())
         warn_of_unknown(given)
@@ -110,6 +131,9 @@ def train(
         training = Training(nlp, folder, checkpoint, extras, evaluates, given, group)
         if not evaluates:
             _set_block(nlp.config, "dev", corpus_block(given, "dev"))
+        if folder is not None and group.rank == 0:
+            log.open(folder / LOG)
+            stack.enter_context(RunRecord(folder, nlp.config.interpolate(), training))
         if resume:
             where = f"Going on from {checkpoint.path}" if checkpoint else f"{folder} has no checkpoint: starting"
             stdout.write(Printer(no_print=True).info(where) + "\n")

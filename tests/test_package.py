@@ -16,6 +16,7 @@ GROUPS = {
     "spacy_architectures": "architectures",
     "spacy_batchers": "batchers",
     "spacy_callbacks": "callbacks",
+    "spacy_loggers": "loggers",
     "spacy_readers": "readers",
     "spacy_scorers": "scorers",
     "thinc_optimizers": "optimizers",

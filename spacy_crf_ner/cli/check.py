@@ -1,41 +1,29 @@
 """`crf-ner check`: what this machine has for training and prediction."""
 
-import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Dict, List, Tuple
 
 from wasabi import msg
 
-PACKAGES = ("spacy-crf-ner", "spacy", "spacy-transformers", "thinc", "torch", "transformers", "cupy-cuda12x")
+from ..machine import memory, processor, versions
+
 GB = 1e9
 
 
 def check() -> None:
     """Tell versions, processor, memory and GPUs, and which precision suits them."""
-    msg.table({"Python": platform.python_version(), **_versions()}, title="Versions", header=("package", "version"))
+    packages = {name: found or "not installed" for name, found in versions().items()}
+    msg.table({"Python": platform.python_version(), **packages}, title="Versions", header=("package", "version"))
     msg.table(dict(_processor()), title="Processor")
     gpus = _gpus()
     for i, (name, facts) in enumerate(gpus):
         msg.table(facts, title=f"GPU {i}: {name}")
     if not gpus:
         msg.info("There is no GPU that torch can use.")
-    elif _version("cupy-cuda12x") == "not installed":
+    elif packages["cupy-cuda12x"] == "not installed":
         msg.warn("spaCy needs CuPy to use a GPU: pip install spacy-crf-ner[cuda].")
     else:
         msg.info("To train on a GPU: --gpu-id 0.")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _versions() -> Dict[str, str]:
-    return {package: _version(package) for package in PACKAGES}
 
 
 def _processor() -> List[Tuple[str, str]]:
@@ -44,28 +32,16 @@ def _processor() -> List[Tuple[str, str]]:
     from ..embedding.int8 import works
     from ..embedding.precision import cpu_has_bf16
 
-    facts = [("name", platform.machine()), ("threads", str(torch.get_num_threads()))]
-    memory = _memory()
-    if memory:
-        facts.append(("memory", f"{memory['MemTotal'] / GB:.1f} GB, {memory['MemAvailable'] / GB:.1f} GB free"))
+    facts = [("name", processor()), ("threads", str(torch.get_num_threads()))]
+    has = memory()
+    if has:
+        facts.append(("memory", f"{has['MemTotal'] / GB:.1f} GB, {has['MemAvailable'] / GB:.1f} GB free"))
     precisions = ["fp32", *(["bf16"] if cpu_has_bf16() else [])]
     facts.append(("precision in training", " or ".join(precisions) + f": {precisions[-1]} is the fastest"))
     if works():
         precisions.append("int8, after crf-ner quantize")
     facts.append(("precision in prediction", " or ".join(precisions)))
     return facts
-
-
-def _memory() -> Dict[str, int]:
-    """Bytes, from the kernel; empty where it does not say."""
-    path = Path("/proc/meminfo")
-    if not path.is_file():
-        if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-            return {}
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return {"MemTotal": total, "MemAvailable": total}
-    rows = (line.split() for line in path.read_text().splitlines())
-    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows}
 
 
 def _gpus() -> List[Tuple[str, Dict[str, str]]]:

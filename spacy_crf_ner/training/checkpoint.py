@@ -56,7 +56,7 @@ def write(output: Path, step: int, nlp: Language, state: Dict[str, Any], tensors
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside / "tensors.safetensors")
         (beside / "state.json").write_text(json.dumps({"version": VERSION, **state}), encoding="utf-8")
         manifest = beside / "manifest.json"
-        digests = {str(path.relative_to(beside)): _digest(path) for path in _files(beside)}
+        digests = {str(path.relative_to(beside)): sha256_of(path) for path in _files(beside)}
         manifest.write_text(json.dumps(digests, indent=1), encoding="utf-8")
         bring_to_disk(beside)
         shutil.rmtree(place, ignore_errors=True)
@@ -99,7 +99,7 @@ def _find_fault(path: Path) -> Optional[str]:
     try:
         digests = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         for name, digest in digests.items():
-            if _digest(path / name) != digest:
+            if sha256_of(path / name) != digest:
                 return f"{name} is not what was written"
         if json.loads((path / "state.json").read_text(encoding="utf-8"))["version"] != VERSION:
             return "it is of another version"
@@ -112,7 +112,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _digest(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
 

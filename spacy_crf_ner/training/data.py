@@ -67,6 +67,7 @@ class Position(NamedTuple):
     asked (Dict[str, int]): How often each schedule of a batcher had been asked then.
     order (List[int]): The examples' order then, by their place in the corpus.
     random (RandomState): Random numbers here.
+    given (int): Documents in the batches that are behind.
     """
 
     epoch: int
@@ -75,6 +76,7 @@ class Position(NamedTuple):
     asked: Dict[str, int]
     order: List[int]
     random: RandomState
+    given: int = 0
 
 
 class Lane(NamedTuple):
@@ -146,6 +148,12 @@ class Batches:
         """Batches of the epoch that were handed out."""
         return self._at.taken
 
+    @property
+    def share(self) -> Optional[float]:
+        """Share of the epoch's documents that are in them; None: it is not known how many it will have."""
+        is_known = self._examples and not self._one_of_each
+        return self._at.given / len(self._examples) if is_known else None
+
     def _lane(self, names: Optional[List[str]], block: Dict[str, Any]) -> Lane:
         batcher, schedules = resolve_batcher(block)
         self._schedules.update({".".join([*(names or []), key]): value for key, value in schedules.items()})
@@ -160,14 +168,14 @@ class Batches:
 
     def _draw(self) -> Iterator[Tuple[Position, Optional[List[Example]]]]:
         """Batches, each with the position after it; and where epochs end the training, the end without a batch."""
-        epoch, done, begin, asked, order, _ = self._at
+        epoch, done, begin, asked, order, _, _ = self._at
         while self._max_epochs < 1 or epoch < self._max_epochs:
             if begin is None:
                 with self._random.apart():
                     random.shuffle(self._examples)
                 begin = self._random.copy()
                 asked, order = self._asked(), self._order()
-            taken = 0
+            taken = given = 0
             batches = self._batches()
             while True:
                 with self._random.apart():
@@ -175,8 +183,9 @@ class Batches:
                 if batch is None:
                     break
                 taken += 1
+                given += len(batch)
                 if taken > done:
-                    yield Position(epoch, taken, begin, asked, order, self._random.copy()), list(batch)
+                    yield Position(epoch, taken, begin, asked, order, self._random.copy(), given), list(batch)
             if not taken:
                 raise ValueError(NOTHING)
             epoch, done, begin = epoch + 1, 0, None

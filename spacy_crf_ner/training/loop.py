@@ -32,10 +32,13 @@ from .checkpoint import Checkpoint, CheckpointError, cannot_write, replace_folde
 from .data import Batches, corpus_of
 from .distributed import Group
 from .listening import only_listeners, with_embeddings
-from .metrics import METRICS, TIMINGS, LineFile
+from .metrics import METRICS, TIMINGS, LineFile, of_optimizer
 from .phases import Phases, read_phases
+from .pictures import Pictures
 from .settings import SECTION, TrainingExtras, read_extras
 from .state import RandomState, optimizer_state, parameter_names, restore_optimizer, torch_random, use_torch_random
+from .watching import Watch, watched_by_loggers
+from .weights import WEIGHTS, WeightStatistics
 
 
 class Interrupted(Exception):
@@ -137,7 +140,14 @@ class Training:
         self.progress = Progress()
         self.metrics = LineFile(self.output and self.output / METRICS)
         self.timings = LineFile(self.output and self.output / TIMINGS)
+        looks = self.extras.weight_statistics
+        self.weights = LineFile(self.output / WEIGHTS if self.output and looks else None)
+        self._statistics = WeightStatistics(
+            nlp, self.weights, self.settings["frozen_components"], self.settings["eval_frequency"] if looks else 0
+        )
+        self._pictures = Pictures(self.output if self.extras.curves else None, self.settings["score_weights"])
         self.history: List[Dict[str, Any]] = []
+        self._watch = Watch(self.output)
         self._before_to_disk = create_before_to_disk_callback(self.settings["before_to_disk"])
         self._stop: Optional[str] = None
         self._can_stop = output is not None
@@ -146,6 +156,7 @@ class Training:
         if resume is None:
             self.metrics.begin()
             self.timings.begin()
+            self.weights.begin()
             if self.group.rank:
                 # each process drops other values
                 fix_random_seed(self._seed + self.group.rank)
@@ -176,8 +187,8 @@ class Training:
             )  # fmt: skip
         log_step, finalize_logger = self._make_logger(stdout, stderr)
         begin = time.perf_counter()
-        self._call("train_begin")
         try:
+            self._call("train_begin")
             with self._signals(), contextlib.closing(iter(self.batches)) as batches:
                 # in the middle of an epoch that has begun, where the training was resumed
                 epoch = self.batches.epoch if self.batches.taken else -1
@@ -188,6 +199,7 @@ class Training:
                     started = time.perf_counter()
                     info = self._step(epoch, batch)
                     info["seconds"] = int(time.perf_counter() - begin)
+                    self._watch.tell(info)
                     log_step(self._shown(info))
                     self._record(info, batch, time.perf_counter() - started)
                     over = self._is_over()
@@ -205,7 +217,8 @@ class Training:
     def _make_logger(self, stdout: TextIO, stderr: TextIO) -> Tuple[Callable, Callable]:
         if self.group.rank:
             return (lambda info: None), (lambda: None)
-        with self.nlp.select_pipes(disable=self.settings["frozen_components"]):
+        self._watch.step = self.progress.step
+        with watched_by_loggers(self._watch), self.nlp.select_pipes(disable=self.settings["frozen_components"]):
             return self.settings["logger"](self.nlp, stdout, stderr)
 
     def _shown(self, info: Dict[str, Any]) -> Optional[Dict[str, Any]]:
@@ -237,6 +250,7 @@ class Training:
             # its generator cannot be put into a checkpoint
             get_current_ops().xp.random.seed((self._seed * 1_000_003 + step) % 2**32)
         losses: Dict[str, float] = {}
+        self._statistics.before(step)
         frozen = self.phases.frozen(step)
         pipes = [(name, pipe) for name, pipe in self.nlp.pipeline if name not in frozen]
         with self._whole_step(batch), self.phases.listening(step):
@@ -255,6 +269,7 @@ class Training:
                     losses.setdefault(name, 0.0)
                 pipe.finish_update(self.optimizer)  # type: ignore[attr-defined]
         self.optimizer.step_schedules()
+        self._statistics.after(step)
         losses = self._add_up(losses)
         for name in self.phases.waiting(step):
             # spaCy's loggers look for the loss of every pipe
@@ -272,6 +287,8 @@ class Training:
             "step_losses": losses,
             "checkpoints": progress.results,
             "words": progress.words,
+            "epoch_share": self.batches.share,
+            **of_optimizer(self.optimizer),
         }
         self._call("step_end", info)
         if step % settings["eval_frequency"] == 0:
@@ -436,6 +453,7 @@ class Training:
         if self.progress.step:
             self._checkpoint()
         self._save(DIR_MODEL_LAST)
+        self._draw(at_end=True)
         self._call("train_end", {"step": self.progress.step - 1})
         return self.nlp
 
@@ -478,9 +496,7 @@ class Training:
         phase = self.phases.at(step)
         if phase is not None:
             line["phase"] = phase.name
-        line["learn_rate"] = self.optimizer.learn_rate
-        if hasattr(self.optimizer, "gradient_norm"):
-            line["gradient_norm"] = self.optimizer.gradient_norm
+        line.update(of_optimizer(self.optimizer))
         if info["score"] is not None:
             line["score"] = info["score"]
             line["scores"] = {key: value for key, value in info["other_scores"].items() if key != "speed"}
@@ -488,6 +504,11 @@ class Training:
         self.history.append(line)
         words = sum(len(example) for example in batch)
         self.timings.add({"step": step, "seconds": round(seconds, 4), "words_a_second": round(words / seconds)})
+        if self._shown(info) is not None:
+            self._draw()
+
+    def _draw(self, at_end: bool = False) -> None:
+        self._pictures.draw(self.history, self.timings.read, self.weights.read, at_end)
 
     # Checkpoints
 
@@ -514,7 +535,7 @@ class Training:
             "batches": self.batches.state(),
             "random": [values for values, _ in own],
             "processes": self.group.size,
-            "sizes": {"metrics": self.metrics.size(), "timings": self.timings.size()},
+            "sizes": {name: getattr(self, name).size() for name in ("metrics", "timings", "weights")},
         }
         all_tensors = {f"optimizer|{name}": tensor for name, tensor in tensors.items()}
         for rank, (_, random_states) in enumerate(own):
@@ -540,6 +561,7 @@ class Training:
         restore_optimizer(self.optimizer, names, tensors["optimizer"], state["optimizer"], self.progress.step)
         self.metrics.begin(state["sizes"]["metrics"])
         self.timings.begin(state["sizes"]["timings"])
+        self.weights.begin(state["sizes"].get("weights", 0))
         self.history = self.metrics.read()
         RandomState.from_json(state["random"][self.group.rank]).use()
         mine = f"{self.group.rank}|"

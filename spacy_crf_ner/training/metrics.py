@@ -10,6 +10,22 @@ from spacy.util import logger
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 
 
+def of_optimizer(optimizer: Any) -> Dict[str, Any]:
+    """What an optimizer says of the step it has just taken.
+
+    RETURNS (Dict[str, Any]): `learn_rate`, and of ours `learn_rates` by group, where it has groups with parameters, all
+        of the next step; `gradient_norm`; and `spike`, what was done about it, where it was a spike or not finite.
+    """
+    found = {"learn_rate": optimizer.learn_rate}
+    if getattr(optimizer, "learn_rates", None):
+        found["learn_rates"] = optimizer.learn_rates
+    if hasattr(optimizer, "gradient_norm"):
+        found["gradient_norm"] = optimizer.gradient_norm
+    if getattr(optimizer, "spike", None):
+        found["spike"] = optimizer.spike
+    return found
+
+
 class LineFile:
     """A file to which lines of JSON are added, and which can be cut back to where it was at a checkpoint.
 

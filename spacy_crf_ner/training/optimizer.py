@@ -4,7 +4,7 @@ import fnmatch
 import math
 import re
 import weakref
-from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import torch
 from spacy.util import logger
@@ -173,10 +173,13 @@ class AdamW(Optimizer):
         # what a training loop may lower when the score does not rise any more
         self.scale = 1.0
         self.gradient_norm = 0.0
+        # what was done about the last step's gradient: a policy of SpikeGuard, or "not finite" where it was passed over
+        self.spike: Optional[str] = None
         self._fall = factor
         own = ({key: value for key, value in g.items() if key != "learn_rate"} for g in groups.values())
         self._groups = [Group(**{"weight_decay": weight_decay, **settings}) for settings in own]
         self._groups.append(Group("*", weight_decay))
+        self._group_names = list(groups)
         self._rates = [_as_schedule(g["learn_rate"]) for g in groups.values()] + [_as_schedule(learn_rate)]
         self._current = [rate() for rate in self._rates]
         self.learn_rate = self._current[-1] * self._factor()
@@ -185,6 +188,7 @@ class AdamW(Optimizer):
         self._pending: Dict[Key, Tensor] = {}
         self._dense: Dict[Key, Tensor] = {}
         self._names: Dict[Key, str] = {}
+        self._used: Tuple[int, Set[int]] = 0, set()  # groups that have parameters, of so many names
         self._named: Dict[int, int] = {}  # shims whose module has its names already
         self._shims: Dict[int, weakref.ref] = {}
         self._in_loop = False
@@ -248,11 +252,24 @@ class AdamW(Optimizer):
 
     def step_schedules(self) -> None:
         """End a training step: update all that was handed over, then move the rates on."""
+        self.spike = None
         self.settle()
         self._in_loop = True
         self.step += 1
         self._current = [rate() for rate in self._rates]
         self.learn_rate = self._current[-1] * self._factor()
+
+    @property
+    def learn_rates(self) -> Dict[str, float]:
+        """Rate of the next step of each group that has parameters; `learn_rate` is that of all else."""
+        if self._used[0] != len(self._names):
+            self._used = len(self._names), {self._group_of(key) for key in self._names}
+        factor = self._factor()
+        return {
+            name: rate * factor if self.step >= group.frozen_until else 0.0
+            for i, (name, group, rate) in enumerate(zip(self._group_names, self._groups, self._current))
+            if i in self._used[1]
+        }
 
     # The step
 
@@ -349,6 +366,7 @@ class AdamW(Optimizer):
     def _allowed(self, norm: float) -> Optional[float]:
         """Largest norm that the gradients of this step may have; None: it is passed over."""
         if not math.isfinite(norm):
+            self.spike = "not finite"
             logger.warning("Step %d has a gradient that is not finite: it is passed over.", self.step)
             return None
         allowed = self.grad_clip or math.inf
@@ -356,6 +374,7 @@ class AdamW(Optimizer):
             usual = self.guard.mean
             bound = self.guard.allowed(norm)
             if bound != math.inf:
+                self.spike = self.guard.policy
                 done = "it is passed over" if bound is None else f"it is scaled down to {bound:.3g}"
                 logger.warning(
                     "Step %d has a gradient of norm %.3g, where %.3g is usual: %s.", self.step, norm, usual, done

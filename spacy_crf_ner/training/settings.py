@@ -25,6 +25,7 @@ CHANGEABLE = (
     f"{SECTION}.checkpoint_minutes",
     f"{SECTION}.keep_checkpoints",
     f"{SECTION}.tokenize_ahead",
+    f"{SECTION}.curves",
 )
 HOOKS = ("train_begin", "epoch_begin", "step_end", "evaluation_end", "before_save", "train_end")
 _honoured: ContextVar[bool] = ContextVar("_honoured", default=False)
@@ -65,6 +66,8 @@ class TrainingExtras:
         higher loss, and both gradients are added up; see `adversarial.Adversary`.
     adversarial_parameters (str): What is moved: a shell-style pattern on `pipe/parameter`.
     phases (Dict[str, Dict]): Which pipes learn until which step; see `phases.Phase`.
+    curves (bool): Whether training.png and training.html are drawn.
+    weight_statistics (bool): Whether weights.jsonl and weights.png tell of the weights at each evaluation.
     hooks (Dict[str, Callable]): Registered callbacks, by when they are called: see HOOKS and docs/training.md.
     """
 
@@ -82,6 +85,8 @@ class TrainingExtras:
     adversarial_epsilon: float = 0.0
     adversarial_parameters: str = "*word_embeddings.weight"
     phases: Dict[str, Any] = field(default_factory=dict)
+    curves: bool = True
+    weight_statistics: bool = False
     hooks: Dict[str, Optional[Callable]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
