@@ -1,5 +1,6 @@
 """`crf-ner train`: the extended training loop."""
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Optional
@@ -66,7 +67,7 @@ def train(
             train_pipeline(
                 config, output, overrides=overrides, resume=resume, overwrite=overwrite, gpu_id=gpu_id,
                 engine=engine.value, workers=workers, cores=cores, restarts=restarts,
-                code=code if engine == Engine.ray else None,
+                code=code if engine == Engine.ray else None, stdout=sys.stdout, stderr=sys.stderr,
             )  # fmt: skip
     except Interrupted as interrupted:
         msg.warn(f"{interrupted}: the training was interrupted and has written a checkpoint. Go on with --resume.")
