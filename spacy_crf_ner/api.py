@@ -1,12 +1,13 @@
 """What scripts and notebooks call."""
 
 import contextlib
+import functools
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, TextIO, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Literal, Optional, TextIO, Tuple, Union
 
 from spacy import util
 from spacy.language import Language
@@ -19,14 +20,15 @@ from thinc.api import Config, require_gpu, set_gpu_allocator
 from wasabi import Printer
 
 from .training.checkpoint import FOLDER, Checkpoint, CheckpointError, mend, newest, sweep
-from .training.distributed import Group
+from .training.distributed import Group, PeerLost
 from .training.log import LOG, TrainingLog
 from .training.loop import Training
-from .training.metrics import METRICS, TIMINGS
+from .training.metrics import METRICS, TIMINGS, LineFile
 from .training.pictures import HTML, PNG, WEIGHTS_PNG
 from .training.record import RECORD, RunRecord
 from .training.settings import (
     SECTION,
+    TrainingExtras,
     changed_settings,
     check_corpora,
     check_dev,
@@ -40,6 +42,8 @@ from .training.settings import (
 from .training.trackers import MEMORY, TENSORBOARD, WANDB
 from .training.weights import WEIGHTS
 
+Docs = Iterable[Union[Doc, Example]]
+Trained = Tuple[Language, List[Dict[str, Any]]]
 OWN = (
     DIR_MODEL_BEST,
     DIR_MODEL_LAST,
@@ -64,14 +68,19 @@ def train(
     output: Union[str, Path, None] = None,
     *,
     overrides: Optional[Dict[str, Any]] = None,
-    train_docs: Optional[Iterable[Union[Doc, Example]]] = None,
-    dev_docs: Optional[Iterable[Union[Doc, Example]]] = None,
+    train_docs: Optional[Docs] = None,
+    dev_docs: Optional[Docs] = None,
     resume: bool = False,
     overwrite: bool = False,
     gpu_id: int = -1,
+    engine: Literal["local", "ray"] = "local",
+    workers: int = 1,
+    cores: int = 1,
+    restarts: int = 3,
+    code: Union[str, Path, None] = None,
     stdout: TextIO = sys.stdout,
     stderr: TextIO = sys.stderr,
-) -> Tuple[Language, List[Dict[str, Any]]]:
+) -> Trained:
     """Train a pipeline with the extended loop; what `python -m spacy crf-ner train` does.
 
     config: A configuration for `spacy train`, or its file; a section [training_extras] is honoured.
@@ -83,14 +92,66 @@ def train(
         their tokens as they are.
     resume (bool): Go on from the newest checkpoint in `output`; where there is none, start.
     overwrite (bool): Remove what an earlier training has left in `output`.
-    gpu_id (int): GPU to use; -1: the CPU.
+    gpu_id (int): GPU to use; -1: the CPU. With "ray" any number but -1 means a GPU for each worker.
+    engine (str): "local": in this process, which may be one of several that torchrun has started. "ray": in processes
+        that Ray starts, and starts again from the newest checkpoint where one or its machine dies; see
+        `training.ray_engine`.
+    workers (int): With "ray": processes that train together. cores (int): With "ray": processor cores of each.
+    restarts (int): With "ray": how often they are started again.
+    code (Union[str, Path, None]): Python file with registered functions that the configuration names. With "ray" those
+        that a notebook has registered are not known to the workers: they have to be in this file, or in a package.
+    stdout, stderr (TextIO): For the table of scores; with "ray" it goes where Ray's own messages go.
     RETURNS (Tuple[Language, List[Dict[str, Any]]]): The pipeline as it is at the end, without averages of
         its weights (model-last has them, and model-best is the best one); and the lines of metrics.jsonl.
     RAISES (ValueError): A setting is wrong, `output` is not empty, or the checkpoint does not fit the configuration.
     RAISES (Interrupted): SIGTERM or SIGINT came; the training can be resumed.
+    RAISES (PeerLost): Another of several processes has ended; with "ray" once too often.
     """
-    if resume and overwrite:
-        raise ValueError("resume goes on with what is there, and overwrite removes it: choose one.")
+    if code is not None:
+        util.import_file("python_code", code)
+    if engine == "local":
+        if workers != 1:
+            raise ValueError(
+                f'workers = {workers} is for engine = "ray"; without Ray, torchrun starts several processes.'
+            )
+        return train_here(
+            config, output, overrides=overrides, train_docs=train_docs, dev_docs=dev_docs, resume=resume,
+            overwrite=overwrite, gpu_id=gpu_id, stdout=stdout, stderr=stderr,
+        )  # fmt: skip
+    if engine != "ray":
+        raise ValueError(f'engine = "{engine}" is neither "local" nor "ray".')
+    from .training.ray_engine import train_on_ray
+
+    if output is None:
+        raise ValueError('engine = "ray" needs an output: a folder that all its machines see.')
+    given = _load(config, overrides or {})
+    folder = Path(output).absolute()
+    prepare(given, folder, folder, train_docs, dev_docs, resume, overwrite, Group())
+    train_on_ray(given, folder, resume, overwrite, gpu_id >= 0, workers, cores, restarts, code)
+    last = newest(folder)
+    if last is None:
+        raise CheckpointError(f"{folder}: the checkpoint that the workers have written cannot be read from here.")
+    return util.load_model(last.path / "pipeline"), LineFile(folder / METRICS).read()
+
+
+def train_here(
+    config: Union[str, Path, Config, Dict[str, Any]],
+    output: Union[str, Path, None] = None,
+    *,
+    overrides: Optional[Dict[str, Any]] = None,
+    train_docs: Optional[Docs] = None,
+    dev_docs: Optional[Docs] = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    gpu_id: int = -1,
+    stdout: TextIO = sys.stdout,
+    stderr: TextIO = sys.stderr,
+    began: Optional[Callable[[Training], None]] = None,
+) -> Trained:
+    """`train` in this process.
+
+    began (Optional[Callable[[Training], None]]): Called before the first step; it may keep the training, to stop it.
+    """
     if gpu_id >= 0:
         # torchrun gives each of its processes a GPU of its own
         require_gpu(int(os.environ.get("LOCAL_RANK", gpu_id)))
@@ -98,30 +159,13 @@ def train(
     given = _load(config, overrides or {})
     folder = None if output is None else Path(output)
     with contextlib.ExitStack() as stack:
-        stack.callback(group.close)
+        stack.push(functools.partial(_leave, group))
         log = stack.enter_context(TrainingLog())
-        # all that can be wrong is looked for before anything is touched
-        extras = read_extras(given.interpolate())
-        warn_of_unknown(given)
-        if folder is not None and group.rank == 0:
-            _refuse_if_in_use(folder, resume or overwrite)
-        if train_docs is not None or dev_docs is not None:
-            place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            if group.rank == 0:
-                _write_docs(place, {"train": train_docs, "dev": dev_docs}, overwrite)
-            _use_docs(given, place, train=train_docs is not None, dev=dev_docs is not None)
-        group.wait()
-        checkpoint = newest(folder) if folder is not None and resume else None
-        if checkpoint is not None:
-            _use_stored_docs(given, checkpoint)
-            _compare(checkpoint, given)
-        _check_paths(given)
-        check_corpora(given.interpolate(), extras)
+        place = folder
+        if place is None and (train_docs is not None or dev_docs is not None):
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        extras, checkpoint, evaluates = prepare(given, folder, place, train_docs, dev_docs, resume, overwrite, group)
         stack.enter_context(extended_loop())
-        evaluates = _has_dev(given)
-        _check_end(given.interpolate()["training"], evaluates)
-        if evaluates:
-            check_dev(given.interpolate())
         if checkpoint is None:
             nlp = init_nlp(_without_dev(given, evaluates), use_gpu=gpu_id)
         else:
@@ -137,7 +181,57 @@ def train(
         if resume:
             where = f"Going on from {checkpoint.path}" if checkpoint else f"{folder} has no checkpoint: starting"
             stdout.write(Printer(no_print=True).info(where) + "\n")
+        if began is not None:
+            began(training)
         return training.run(stdout, stderr), training.history
+
+
+def _leave(group: Group, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+    """End the connection to the other processes, unless it is lost: then that could wait for them."""
+    if not isinstance(error, PeerLost):
+        group.close()
+
+
+def prepare(
+    given: Config,
+    folder: Optional[Path],
+    place: Optional[Path],
+    train_docs: Optional[Docs],
+    dev_docs: Optional[Docs],
+    resume: bool,
+    overwrite: bool,
+    group: Group,
+) -> Tuple[TrainingExtras, Optional[Checkpoint], bool]:
+    """Look for all that can be wrong before anything is touched; write documents down, and have `given` name them.
+
+    given (Config): The configuration, with overrides. folder (Optional[Path]): The output.
+    place (Optional[Path]): Where documents are written.
+    RETURNS (Tuple[TrainingExtras, Optional[Checkpoint], bool]): Settings; where to go on; whether there is a
+        development corpus.
+    RAISES (ValueError): A setting is wrong, the folder is in use, or the checkpoint does not fit.
+    """
+    if resume and overwrite:
+        raise ValueError("resume goes on with what is there, and overwrite removes it: choose one.")
+    extras = read_extras(given.interpolate())
+    warn_of_unknown(given)
+    with group.first():
+        if folder is not None and group.rank == 0:
+            _refuse_if_in_use(folder, resume or overwrite)
+        if place is not None and group.rank == 0:
+            _write_docs(place, {"train": train_docs, "dev": dev_docs}, overwrite)
+    if place is not None:
+        _use_docs(given, place, train=train_docs is not None, dev=dev_docs is not None)
+    checkpoint = newest(folder) if folder is not None and resume else None
+    if checkpoint is not None:
+        _use_stored_docs(given, checkpoint)
+        _compare(checkpoint, given)
+    _check_paths(given)
+    check_corpora(given.interpolate(), extras)
+    evaluates = _has_dev(given)
+    _check_end(given.interpolate()["training"], evaluates)
+    if evaluates:
+        check_dev(given.interpolate())
+    return extras, checkpoint, evaluates
 
 
 def _load(config: Union[str, Path, Config, Dict[str, Any]], overrides: Dict[str, Any]) -> Config:

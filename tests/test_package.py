@@ -88,8 +88,8 @@ def test_a_wheel_has_everything(tmp_path: Path, encoder: str) -> None:
             "from spacy.util import registry",
             "spacy.blank('en')  # spaCy reads the factories of plugins when a pipeline is made",
             *(f"registry.get({kind!r}, {name!r})" for kind, name in names()),
-            "from spacy_crf_ner.cli.init_config import NAMES, make_config",
-            "[make_config('fr', None, None, None, name) for name in NAMES]",
+            "from spacy_crf_ner.cli.init_config import NAMES, PEERS, make_config",
+            "[make_config('fr', None, None, None, name) for name in NAMES + PEERS]",
         ]
     )
     environment = {"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin"}

@@ -18,6 +18,9 @@ READERS = {"standoff": "spacy_crf_ner.Standoff.v1", "columns": "spacy_crf_ner.Co
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = ("transformer_cnn_crf", "shared_embedding", "stacked", "cnn_crf")
+WITHOUT_ENCODER = ("cnn_crf", "flair")
+# what others train with, in our terms; see docs/migrating.md
+PEERS = ("eds_nlp", "eds_nlp_script", "flair", "run_ner", "metaextractor", "medkit")
 
 
 @clear_errors
@@ -29,7 +32,9 @@ def init_config(
     ),
     train: Optional[Path] = typer.Option(None, "--train", help="Training corpus: a .spacy file or a brat folder."),
     dev: Optional[Path] = typer.Option(None, "--dev", help="Development corpus, likewise."),
-    template: str = typer.Option("transformer_cnn_crf", "--template", help=f"What to build: {', '.join(NAMES)}."),
+    template: str = typer.Option(
+        "transformer_cnn_crf", "--template", help=f"What to build: {', '.join(NAMES + PEERS)}."
+    ),
 ) -> None:
     """Write a complete config for spacy train. Nothing is fetched."""
     text = make_config(lang, encoder, train, dev, template).to_str()
@@ -40,13 +45,14 @@ def init_config(
         beside.write_text(text + "\n", encoding="utf-8")
     say = Printer()
     say.good(f"Wrote {output}")
-    if encoder is None and template != "cnn_crf" and lang != "en":
+    if encoder is None and template not in WITHOUT_ENCODER and lang != "en":
         say.warn(f"The default encoder is an English one. For {lang}, name another with --encoder.")
     for path in (train, dev):
         if path is not None and not path.exists():
             say.warn(f"{path} is not there yet.")
     missing = [f"--paths.{name} FILE" for name, path in (("train", train), ("dev", dev)) if path is None]
-    say.text(" ".join(["Train with: python -m spacy train", str(output), "--output training", *missing]))
+    command = "crf-ner train" if template in PEERS else "train"
+    say.text(" ".join([f"Train with: python -m spacy {command}", str(output), "--output training", *missing]))
 
 
 def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: Optional[Path], template: str) -> Config:
@@ -56,13 +62,14 @@ def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: O
 
     RAISES (ValueError): A name is not known, or the encoder is a package or folder that is not there.
     """
-    if template not in NAMES:
-        raise CorpusError(f"--template {template}: it is not one of {', '.join(NAMES)}.")
-    config = Config().from_disk(TEMPLATES / f"{template}.cfg", interpolate=False)
+    if template not in NAMES + PEERS:
+        raise CorpusError(f"--template {template}: it is not one of {', '.join(NAMES + PEERS)}.")
+    folder = TEMPLATES / "migrating" if template in PEERS else TEMPLATES
+    config = Config().from_disk(folder / f"{template}.cfg", interpolate=False)
     config["nlp"]["lang"] = lang
     if encoder is not None:
-        if template == "cnn_crf":
-            raise CorpusError("--encoder: the template cnn_crf has no pretrained encoder. Leave the option out.")
+        if template in WITHOUT_ENCODER:
+            raise CorpusError(f"--encoder: the template {template} has no pretrained encoder. Leave the option out.")
         if encoder.startswith((PACKAGE, ".", "/", "~")):
             resolve_encoder(encoder)
         config["paths"]["encoder"] = encoder

@@ -165,6 +165,13 @@ class Training:
 
     # The loop
 
+    def stop(self, reason: str) -> None:
+        """Ask the training, from another thread, to stop after the step that it is in, as SIGTERM does.
+
+        reason (str): What `Interrupted` then says.
+        """
+        self._stop = reason
+
     def run(self, stdout: TextIO = sys.stdout, stderr: TextIO = sys.stderr) -> Language:
         """Train to the end. RAISES (Interrupted): SIGTERM or SIGINT came; the step was finished and is kept."""
         settings = self.settings
@@ -203,11 +210,11 @@ class Training:
                     log_step(self._shown(info))
                     self._record(info, batch, time.perf_counter() - started)
                     over = self._is_over()
-                    self._stop, save = self._agree(not over and self._is_time_to_save())
-                    if self._stop or save:
+                    stop, save = self._agree(not over and self._is_time_to_save())
+                    if stop or save:
                         self._checkpoint()
-                    if self._stop:
-                        raise Interrupted(self._stop)
+                    if stop:
+                        raise Interrupted(stop)
                     if over:
                         break
                 return self._finish()
@@ -403,18 +410,22 @@ class Training:
         progress = self.progress
         if self._evaluate is None:
             info["losses"], progress.losses = dict(progress.losses), {}
-            self._save(DIR_MODEL_LAST)
+            with self.group.first():
+                self._save(DIR_MODEL_LAST)
             return
-        score, scores = self.group.tell(self._scores() if self.group.rank == 0 else None)
+        with self.group.first():
+            found = self._scores() if self.group.rank == 0 else None
+        score, scores = self.group.tell(found)
         before = progress.best
         progress.results.append((score, step))
         is_best = before is None or score > before[0]
         info.update(score=score, other_scores=scores)
         with self.nlp.select_pipes(disable=self.settings["frozen_components"]):
             update_meta(self.settings, self.nlp, info)
-        self._save(DIR_MODEL_LAST)
-        if is_best:
-            self._save(DIR_MODEL_BEST)
+        with self.group.first():
+            self._save(DIR_MODEL_LAST)
+            if is_best:
+                self._save(DIR_MODEL_BEST)
         if self.output is not None:
             info["output_path"] = str(self.output / DIR_MODEL_LAST)
         self._watch_plateau(is_best)
@@ -452,8 +463,9 @@ class Training:
     def _finish(self) -> Language:
         if self.progress.step:
             self._checkpoint()
-        self._save(DIR_MODEL_LAST)
-        self._draw(at_end=True)
+        with self.group.first():
+            self._save(DIR_MODEL_LAST)
+            self._draw(at_end=True)
         self._call("train_end", {"step": self.progress.step - 1})
         return self.nlp
 
@@ -523,8 +535,12 @@ class Training:
             return
         own = self.group.gather((RandomState.now().to_json(), torch_random()))
         self._saved_at, self._saved_step = time.monotonic(), self.progress.step
-        if self.output is None:
-            return
+        with self.group.first():
+            if self.output is not None:
+                self._write_checkpoint(self.output, own)
+
+    def _write_checkpoint(self, output: Path, own: List[Tuple[Dict[str, Any], Dict[str, Tensor]]]) -> None:
+        """own (List[Tuple[Dict, Dict]]): Random states of each process, and those of its torch."""
         names = parameter_names(self.nlp)
         tensors, values = optimizer_state(self.optimizer, names)
         progress = self.progress
@@ -540,14 +556,14 @@ class Training:
         all_tensors = {f"optimizer|{name}": tensor for name, tensor in tensors.items()}
         for rank, (_, random_states) in enumerate(own):
             all_tensors.update({f"random|{rank}|{name}": tensor for name, tensor in random_states.items()})
-        write(self.output, progress.step, self.nlp, state, all_tensors, self.extras.keep_checkpoints)
+        write(output, progress.step, self.nlp, state, all_tensors, self.extras.keep_checkpoints)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
         if state["processes"] != self.group.size:
             raise CheckpointError(
                 f"{checkpoint.path}: the training ran in {state['processes']} processes, and this is one of "
-                f"{self.group.size}. Resume it with as many (torchrun --nproc-per-node)."
+                f"{self.group.size}. Resume it with as many (torchrun --nproc-per-node, or --workers)."
             )
         tensors: Dict[str, Dict[str, Tensor]] = {"optimizer": {}, "random": {}}
         for name, tensor in checkpoint.tensors.items():

@@ -2,6 +2,7 @@
 # ruff: noqa: F811 (fixtures of another file)
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import numpy as np
@@ -194,7 +195,7 @@ def test_gradients_of_a_shared_embedding_have_come_down_when_it_is_moved(encoder
     nlp.config["training"].update(dropout=0.0, max_steps=1, seed=1)
     extras = TrainingExtras(adversarial_epsilon=0.5, micro_batch_tokens=micro_batch_tokens)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spacy_crf_ner.training.loop.Batches", lambda *args, **settings: None)
+        patch.setattr("spacy_crf_ner.training.loop.Batches", lambda *args, **settings: SimpleNamespace(share=None))
         patch.setattr("spacy_crf_ner.training.loop.resolve_dot_names", lambda *args: [None, None])
         training = Training(nlp, extras=extras, evaluates=False)
     training.optimizer = optimizer

@@ -1,9 +1,11 @@
 """Two processes take the steps that one takes."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import torch
 from thinc.api import Config
 
 from .test_loop import changed, config, corpus_file, digest, train, weights, with_extras  # noqa: F401
+
+needs_distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
 
 
 def torchrun(config: Config, output: Path, *arguments: str) -> subprocess.CompletedProcess:  # noqa: F811
@@ -23,7 +27,7 @@ def torchrun(config: Config, output: Path, *arguments: str) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
+@needs_distributed
 @pytest.mark.parametrize("pipeline", ["crf_ner", "tagger and crf_ner", "adversarial", "shared embedding"])
 def test_two_processes_are_one(config: Config, pipeline: str, tmp_path: Path) -> None:  # noqa: F811
     config = changed(config, training__dropout=0.0, training__eval_frequency=5)
@@ -58,7 +62,7 @@ def test_two_processes_are_one(config: Config, pipeline: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
+@needs_distributed
 def test_two_processes_resume_as_one_does(config: Config, tmp_path: Path) -> None:  # noqa: F811
     config = with_extras(config, checkpoint_steps=4)
     config["training"]["optimizer"]["total_steps"] = 30
@@ -67,3 +71,72 @@ def test_two_processes_resume_as_one_does(config: Config, tmp_path: Path) -> Non
     assert torchrun(changed(config, training__max_steps=11), tmp_path / "cut", "--resume").returncode == 0
     assert digest(tmp_path / "cut")["model"] == digest(tmp_path / "whole")["model"]
     assert digest(tmp_path / "cut")["tensors"] == digest(tmp_path / "whole")["tensors"]
+
+
+def processes(code: str) -> List[str]:
+    """Run a program in two processes that know each other as `group`, with a timeout of a second.
+
+    RETURNS: What each printed.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    begin = [
+        "import datetime, os, time",
+        "from spacy_crf_ner.training import distributed",
+        "distributed.TIMEOUT = datetime.timedelta(seconds=1)",
+        "distributed.BEAT_SECONDS = 0.2",
+        "group = distributed.Group.from_environment(False)",
+        "group.wait()",
+    ]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", "\n".join([*begin, code])],
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    return [process.communicate(timeout=60)[0] for process in running]
+
+
+@needs_distributed
+@pytest.mark.parametrize("end", ["os._exit(1)", "time.sleep(3)"], ids=["gone", "silent"])
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_process_that_is_left_alone_says_so(end: str, dead: int) -> None:
+    code = f"""
+if group.rank == {dead}:
+    {end}
+else:
+    try:
+        with group.first():
+            pass
+        group.add(1.0)
+    except distributed.PeerLost as lost:
+        print(lost)
+"""
+    printed = processes(code)[1 - dead]
+    assert printed.startswith("Another process of this training has ended"), printed
+    assert "--resume" in printed
+
+
+@needs_distributed
+def test_what_the_first_does_alone_may_take_longer_than_the_others_wait() -> None:
+    code = """
+with group.first():
+    if group.rank == 0:
+        time.sleep(2.5)
+print(group.add(1.0))
+group.close()
+print(distributed.dist.is_initialized())
+"""
+    for printed in processes(code):
+        assert printed.splitlines()[-2:] == ["[2.0]", "False"], printed
