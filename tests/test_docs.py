@@ -104,6 +104,7 @@ def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
         ("readers", "spacy_crf_ner.MultiCorpus.v1"),
         ("readers", "spacy_crf_ner.Segments.v1"),
         ("callbacks", "spacy_crf_ner.max_length.v1"),
+        ("callbacks", "spacy_crf_ner.set_labels.v1"),
     ],
 )
 def test_every_setting_is_documented_with_its_default(kind: str, name: str) -> None:

@@ -10,6 +10,8 @@ from spacy.training import Example
 from .. import tagging
 from ..tagging import UNPLACED, TagSpan
 
+OTHER_LABEL = "its label is not one of the pipe's"
+
 
 class Gold(NamedTuple):
     """Gold tags of one document.
@@ -100,7 +102,7 @@ def _place(
             unknown[:, tokens_of(i, i + 1)] = True
     for span in target_spans(reference, target):
         if span.label_ not in labels:
-            left_out.append((span.label_, "its label is not one of the pipe's"))
+            left_out.append((span.label_, OTHER_LABEL))
             continue
         tokens = tokens_of(span.start, span.end)
         back = tokens if same else np.unique([i for t in tokens for i in example.alignment.x2y[int(t)]])

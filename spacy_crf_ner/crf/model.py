@@ -170,6 +170,14 @@ def head_module(model: Tagger) -> TaggerHead:
     return head_shim(model).module
 
 
+def open_sizes(model: Tagger) -> None:
+    """Let a tagger be loaded over by one that has other labels: thinc refuses another size where it knows one."""
+    head = model.get_ref("head")
+    for node in model.walk():
+        if node.has_dim("nO") and any(inner is head for inner in node.walk()):
+            node.set_dim("nO", None, force=True)  # type: ignore[arg-type]
+
+
 def resize_head(model: Tagger, new: Sequence[str]) -> None:
     """Give a tagger other labels, in the order of their ids; what was learned of those that stay is kept."""
     head, shim = model.get_ref("head"), head_shim(model)

@@ -23,9 +23,9 @@ from ..tagging import TagSpan
 from ..torch_shim import hand_over, to_torch, to_xp
 from ..training.settings import warn_of_extras
 from .confidence import ScoredSpan, buckets, decode, pad
-from .gold import gold_tags, is_annotated, space_mask, target_spans
+from .gold import OTHER_LABEL, gold_tags, is_annotated, space_mask, target_spans
 from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses, symmetric_divergence
-from .model import head_module, head_shim, resize_head
+from .model import head_module, head_shim, open_sizes, resize_head
 
 # Tokens whose vectors are held at once in prediction, some kilobytes for each. Many, since the windows of all of them
 # are sorted by length together.
@@ -177,6 +177,7 @@ class CRFEntityRecognizer(TrainablePipe):
         self._nlp = weakref.ref(nlp) if nlp is not None else None
         self._rehearsal_model: Optional[Model] = None
         self._warned_of: Set[str] = set()
+        self._left_out: Set[str] = set()
         # tokens by which a loss is divided, where a batch goes through in parts; None: those that are there
         self.step_tokens: Optional[int] = None
         self.cfg: Dict[str, Any] = {
@@ -240,6 +241,21 @@ class CRFEntityRecognizer(TrainablePipe):
         if label not in self.labels:
             raise ValueError(f'{self.name}: there is no label "{label}"; the labels are {", ".join(self.labels)}.')
         self._set_labels([other for other in self.labels if other != label])
+
+    def set_labels(self, labels: Sequence[str]) -> Tuple[List[str], List[str]]:
+        """Give the pipe other labels. What the head knows of those that stay is kept, and new ones begin at random.
+
+        labels (Sequence[str]): All of them, in the order of their ids.
+        RETURNS: Labels that were added, and those that were removed.
+        RAISES (ValueError): There is none, one stands there twice, or one is no text.
+        """
+        if not labels or any(not isinstance(label, str) or not label for label in labels):
+            raise ValueError(f"{self.name}: labels = {labels!r}: it is a list of at least one non-empty string.")
+        if len({*labels}) < len(labels):
+            raise ValueError(f"{self.name}: labels = {list(labels)}: a label stands there twice.")
+        before = self.labels
+        self._set_labels([*labels])
+        return [x for x in labels if x not in before], [x for x in before if x not in labels]
 
     def _set_labels(self, labels: List[str]) -> None:
         resize_head(self.model, labels)
@@ -339,6 +355,11 @@ class CRFEntityRecognizer(TrainablePipe):
                 left_out.update(_REASONS.get(reason, reason) for _, reason in gold.left_out)
         return found, seen, left_out, annotated
 
+    def count_labels(self, examples: Iterable[Example]) -> Counter:
+        """How many gold entities of each label there are, known to the pipe or not."""
+        target = self.cfg["target_spans"]
+        return Counter(span.label_ for example in examples for span in target_spans(example.reference, target))
+
     def update(
         self,
         examples: Iterable[Example],
@@ -392,12 +413,28 @@ class CRFEntityRecognizer(TrainablePipe):
         """Gold tags of each document, (chains, tokens), or None."""
         labels = {label: i for i, label in enumerate(self.labels)}
         golds = []
+        unknown: Counter = Counter()
         for example in examples:
             gold = gold_tags(
                 example, self.cfg["target_spans"], labels, self.cfg["overlap"], self.cfg["partial"] is not None
             )
             golds.append(None if gold is None else gold.tags)
+            unknown.update(label for label, reason in (gold.left_out if gold else ()) if reason == OTHER_LABEL)
+        if unknown and not self.cfg["labels_given"] and unknown.keys() - self._left_out:
+            self._warn_of_left_out(examples, unknown)
         return golds
+
+    def _warn_of_left_out(self, examples: Sequence[Example], unknown: Counter) -> None:
+        """Say, once for each label, that a pipe that was trained elsewhere does not learn it."""
+        self._left_out |= unknown.keys()
+        total = sum(len(target_spans(example.reference, self.cfg["target_spans"])) for example in examples)
+        counts = ", ".join(f"{label} ({count})" for label, count in sorted(unknown.items()))
+        logger.warning(
+            "%s: %d of %d gold entities of a training batch have labels that the pipe does not know, and are left out "
+            "of training: %s. The callback spacy_crf_ner.set_labels.v1, as [initialize.after_init], adds labels to a "
+            "trained pipe.",
+            self.name, unknown.total(), total, counts,
+        )  # fmt: skip
 
     def _loss(
         self, docs: Sequence[Doc], golds: Sequence[Optional[np.ndarray]], emissions: Emissions
@@ -582,6 +619,18 @@ class CRFEntityRecognizer(TrainablePipe):
                 doc.spans[scores_key] = SpanGroup(doc, name=scores_key, attrs=attrs, spans=spans)
 
     # Storage: cfg holds the labels, and the model rebuilds itself from its own description
+
+    def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "CRFEntityRecognizer":
+        """Take labels and weights from what `to_disk` wrote; the pipe may have had others."""
+        if "model" not in exclude:
+            open_sizes(self.model)
+        return super().from_disk(path, exclude=exclude)
+
+    def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> "CRFEntityRecognizer":
+        """Take labels and weights from what `to_bytes` gave; the pipe may have had others."""
+        if "model" not in exclude:
+            open_sizes(self.model)
+        return super().from_bytes(bytes_data, exclude=exclude)
 
     def __reduce__(self) -> Any:
         cfg = {**self.cfg, **self._decoding, "r_drop_weight": self.r_drop_weight}

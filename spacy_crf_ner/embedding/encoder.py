@@ -3,13 +3,18 @@
 import contextlib
 import importlib.util
 import json
+import logging
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from .dropout import replace_dropout
 from .pieces import NO_LIMIT, PieceTokenizer, special_settings
 
+logger = logging.getLogger("spacy")
+
 PACKAGE = "package:"
+LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 HOW_TO_NAME = (
     "An encoder is the name of a model on the Hugging Face hub, a folder that has config.json, tokenizer.json and "
     "the weights, or package:NAME/FOLDER, a folder inside an installed Python package."
@@ -95,13 +100,20 @@ def load_pretrained(
             )
         chosen = [layer % (depth + 1) for layer in layers]
         settings = {} if max(chosen) == depth else {"num_hidden_layers": max(chosen)}
-        with _quiet() if settings else contextlib.nullcontext():
-            found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, settings)
+        loader = _Loader()
+        found: HFObjects = huggingface_from_pretrained(source, {"use_fast": True}, settings, model_cls=loader)
+        # the pooler is dropped anyway, and buffers follow from the configuration
+        computed = dict(found.transformer.named_buffers())
+        lacking = (name for name in loader.report["missing_keys"] if name not in computed)
+        missing = [name for name in lacking if "pooler" not in name.split(".")]
+        if missing:
+            raise _Incomplete(f"weights that it needs are not there: {_some(missing)}. They would be random")
     except _NoSuchLayer as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # transformers and safetensors raise what they like for a broken or missing file
         raise _cannot_load(encoder, error) from None
     config = found.transformer.config
+    _tell_what_is_dropped(encoder, config, loader.report["unexpected_keys"], max(chosen))
     if config.is_encoder_decoder:
         raise ValueError(
             f'encoder = "{encoder}": {config.model_type} has an encoder and a decoder. Use an encoder-only model, such '
@@ -121,9 +133,49 @@ class _NoSuchLayer(Exception):
     pass
 
 
+class _Incomplete(Exception):
+    pass
+
+
+class _Loader:
+    """transformers' AutoModel, but that what it finds in a checkpoint is kept rather than reported by itself.
+
+    report (Dict[str, Sequence[str]]): "missing_keys", weights that the encoder has and the checkpoint has not;
+        "unexpected_keys", the other way round.
+    """
+
+    def __init__(self) -> None:
+        self.report: Dict[str, Sequence[str]] = {}
+
+    def from_pretrained(self, source: str, **settings: Any) -> Any:
+        from transformers import AutoModel
+
+        with _quiet():
+            model, self.report = AutoModel.from_pretrained(source, output_loading_info=True, **settings)
+        return model
+
+
+def _tell_what_is_dropped(encoder: str, config: Any, unexpected: Sequence[str], highest: int) -> None:
+    """Say which weights of a checkpoint are not used: its head, but not layers that were not asked for."""
+    found = ((name, LAYER.search(name)) for name in unexpected)
+    head = [name for name, layer in found if layer is None or int(layer.group(1)) < highest]
+    if head:
+        made_for = ", ".join(config.architectures or ["another task"])
+        logger.info(
+            'encoder = "%s": %d weights of the checkpoint (%s) are left out: %s. They are the head that it was trained '
+            "with; the pipe that uses the encoder has a head of its own.",
+            encoder, len(head), made_for, _some(head),
+        )  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> str:
+    listed = ", ".join(sorted(names)[:6])
+    return f"{listed} and {len(names) - 6} more" if len(names) > 6 else listed
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' warning that a checkpoint has layers which the model has not."""
+    """Without transformers' own report of weights that a checkpoint lacks or has too many of."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

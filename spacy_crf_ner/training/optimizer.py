@@ -2,7 +2,6 @@
 
 import fnmatch
 import math
-import re
 import weakref
 from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
@@ -13,6 +12,7 @@ from thinc.types import FloatsXd
 from thinc.util import torch2xp
 from torch import Tensor
 
+from ..embedding.encoder import LAYER
 from .gradients import SPIKE_POLICIES, Averages, SpikeGuard, SpikePolicy
 from .schedules import DECAYS, Decay, rate_factor
 
@@ -23,7 +23,6 @@ DEFAULT_GROUPS: Dict[str, Dict[str, Any]] = {
     "encoder": {"pattern": "*/encoder.*", "learn_rate": 1e-4},
     "transformer": {"pattern": "transformer/*", "learn_rate": 1e-4},
 }
-LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 NO_DECAY = ("b", "bias", "G", "start_transitions", "end_transitions", "transitions")
 
 

@@ -9,9 +9,9 @@ from spacy.language import Language
 from thinc.api import Model
 from torch import Tensor
 
+from ..embedding.encoder import LAYER
 from ..torch_shim import to_torch
 from .metrics import LineFile
-from .optimizer import LAYER
 
 WEIGHTS = "weights.jsonl"
 

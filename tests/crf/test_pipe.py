@@ -410,6 +410,18 @@ def test_storage_keeps_entities_and_probabilities(
     assert restore(again, tmp_path / "again").to_bytes() == nlp.to_bytes()
 
 
+def test_a_pipe_with_other_labels_can_be_loaded_over(encoder: str, trained: Language, tmp_path: Path) -> None:
+    nlp = make_nlp(encoder)
+    nlp.initialize(lambda: make_examples(nlp)[1:2])
+    assert nlp.get_pipe("crf_ner").labels == ("PROBLEM",)
+    again = pickle.loads(pickle.dumps(nlp))
+    trained.get_pipe("crf_ner").to_disk(tmp_path / "pipe")
+    nlp.get_pipe("crf_ner").from_disk(tmp_path / "pipe")
+    again.get_pipe("crf_ner").from_bytes(trained.get_pipe("crf_ner").to_bytes())
+    for loaded in (nlp, again):
+        assert found(loaded(TEXTS[0][0])) == found(trained(TEXTS[0][0]))
+
+
 def test_a_saved_pipeline_needs_neither_encoder_nor_unpickling(
     encoder: str, trained: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
