@@ -300,7 +300,7 @@ def _compare(checkpoint: Checkpoint, given: Config) -> None:
         listed = "; ".join(f"{name} was {old!r} and is {new!r}" for name, (old, new) in sorted(changed.items()))
         raise CheckpointError(
             f"{checkpoint.path}: a training cannot be resumed with other settings: {listed}. Only max_steps, "
-            "max_epochs, patience, the logger and how often checkpoints are written may change."
+            "max_epochs, patience, the logger, curves, tokenize_ahead and how often checkpoints are written may change."
         )
 
 

@@ -135,7 +135,7 @@ class Batches:
                 self._examples = list(enumerate(corpus(nlp)))
             if not self._examples:
                 raise ValueError(NOTHING)
-            self.digest = _digest(example for _, example in self._examples)
+            self.digest = digest_of(example for _, example in self._examples)
         # that of the last batch that was handed out, which others may be drawn after already
         self._at = Position(0, 0, None, {}, self._order(), self._random.copy())
 
@@ -338,7 +338,7 @@ def _one_of_each(lanes: Dict[str, _Epoch]) -> Iterator[List[Example]]:
         yield whole
 
 
-def _digest(examples: Iterable[Example]) -> str:
+def digest_of(examples: Iterable[Example]) -> str:
     """What tells a corpus from others: all that is annotated."""
     found = hashlib.sha256()
     for example in examples:

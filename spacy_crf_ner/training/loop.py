@@ -29,7 +29,7 @@ from torch import Tensor
 from ..embedding.model import tokenizers
 from .adversarial import Adversary
 from .checkpoint import Checkpoint, CheckpointError, cannot_write, replace_folder, write
-from .data import Batches, corpus_of
+from .data import Batches, corpus_of, digest_of
 from .distributed import Group
 from .listening import only_listeners, with_embeddings
 from .metrics import METRICS, TIMINGS, LineFile, of_optimizer
@@ -134,6 +134,10 @@ class Training:
             prepare=self._tokenize_ahead(),
             ahead=self.extras.tokenize_ahead,
         )
+        self._dev_digest = ""
+        if evaluates and self.output is not None:
+            with RandomState.now().apart():
+                self._dev_digest = digest_of(corpora[1](nlp))
         self._learners = {
             name: with_embeddings(nlp, corpus.pipes) for name, corpus in self.extras.corpora.items() if corpus.pipes
         }
@@ -549,6 +553,7 @@ class Training:
             "progress": vars(progress),
             "optimizer": values,
             "batches": self.batches.state(),
+            "dev": self._dev_digest,
             "random": [values for values, _ in own],
             "processes": self.group.size,
             "sizes": {name: getattr(self, name).size() for name in ("metrics", "timings", "weights")},
@@ -573,6 +578,11 @@ class Training:
         self.progress.results = [(score, step) for score, step in self.progress.results]
         self._saved_step = self.progress.step
         self.batches.restore(state["batches"])
+        if self.output is not None and state["dev"] != self._dev_digest:
+            raise CheckpointError(
+                "The development corpus has changed since the checkpoint was written, so that scores before and after "
+                "it cannot be compared. Bring the old one back, or start anew with --overwrite."
+            )
         names = parameter_names(self.nlp)
         restore_optimizer(self.optimizer, names, tensors["optimizer"], state["optimizer"], self.progress.step)
         self.metrics.begin(state["sizes"]["metrics"])

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import pytest
@@ -321,6 +321,15 @@ def test_another_corpus_is_refused(config: Config, encoder: str, tmp_path: Path)
         train(config, tmp_path, train_docs=docs[1:], resume=True)
 
 
+def test_another_development_corpus_is_refused(config: Config, tmp_path: Path) -> None:
+    docs = [eg.reference for eg in make_examples(spacy.blank("en"))]
+    train(config, tmp_path, dev_docs=docs)
+    for stored in (tmp_path / "corpora").glob("dev*"):
+        DocBin(docs=docs[1:]).to_disk(stored)
+    with pytest.raises(CheckpointError, match="development corpus has changed"):
+        train(config, tmp_path, resume=True)
+
+
 def test_a_folder_in_use_is_refused(config: Config, tmp_path: Path) -> None:
     config = changed(config, training__max_steps=3)
     train(config, tmp_path)
@@ -393,6 +402,38 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others(
     assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["step-00000003"]
     train(config, tmp_path / "cut", resume=True)
     assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system that can be made of any size, with remount."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", place], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoints(config: Config, tmp_path: Path, small_disk: Path) -> None:
+    config = with_extras(config, checkpoint_steps=3, keep_checkpoints=9, curves=False)
+    train(config, tmp_path / "whole")
+    best, one = (
+        sum(path.stat().st_size for path in (tmp_path / "whole" / name).rglob("*") if path.is_file())
+        for name in ("model-best", "checkpoints/step-00000003")
+    )
+    # room for the pipeline that is best, some checkpoints, and a part of another
+    room = best + 2 * one + one // 2
+    subprocess.run(["mount", "-o", f"remount,size={room // 4096 * 4096}", small_disk], check=True)
+    output = small_disk / "run"
+    with pytest.raises(CheckpointError, match=r"could not be written.*step-0000000\d: make room"):
+        train(config, output)
+    left = [path.name for path in (output / "checkpoints").iterdir()]
+    assert 1 <= len(left) < 4
+    assert all(name.startswith("step-") for name in left)
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    train(config, output, resume=True)
+    assert digest(output) == digest(tmp_path / "whole")
 
 
 def test_by_the_clock(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
