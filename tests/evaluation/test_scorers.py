@@ -1,5 +1,4 @@
 import random
-from collections import Counter
 
 import pytest
 import spacy
@@ -7,7 +6,6 @@ from spacy.scorer import get_ner_prf
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from spacy_crf_ner.evaluation.matching import ExactMatch
 from spacy_crf_ner.evaluation.scorers import ner_score
 from spacy_crf_ner.tagging import UNPLACED
 
@@ -101,21 +99,3 @@ def test_white_space_at_the_ends_of_gold_does_not_count() -> None:
     reference.spans["g"] = [Span(reference, 0, 3, "X")]
     predicted.spans["g"] = [Span(predicted, 1, 2, "X")]
     assert ner_score([Example(predicted, reference)], target_spans="g", output_spans="g", **SETTINGS)["spans_g_f"] == 1
-
-
-def test_counts_against_multisets() -> None:
-    rng = random.Random(1)
-    matches, correct, n_gold, n_predicted = ExactMatch(), Counter(), Counter(), Counter()
-    for _ in range(500):
-        gold, predicted = (
-            {(rng.choice("XYZ"), rng.randint(0, 3), rng.randint(4, 6)) for _ in range(4)} for _ in range(2)
-        )
-        matches.add(gold, predicted)
-        for entity in gold:
-            n_gold[entity[0]] += 1
-            correct[entity[0]] += entity in predicted
-        for entity in predicted:
-            n_predicted[entity[0]] += 1
-    for label, counts in matches.per_label.items():
-        assert (counts.correct, counts.gold, counts.predicted) == (correct[label], n_gold[label], n_predicted[label])
-    assert matches.micro.f1 == pytest.approx(2 * correct.total() / (n_gold.total() + n_predicted.total()))
