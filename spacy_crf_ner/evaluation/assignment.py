@@ -4,6 +4,9 @@ from collections import defaultdict
 from heapq import heappop, heappush
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+# Where a path may come to: a column that has no row, a row that stays alone from now on, a column that has a row.
+FREE, ALONE, TAKEN = range(3)
+
 
 def heaviest_matching(weights: Sequence[Mapping[int, int]]) -> List[Optional[int]]:
     """Match rows to columns, each at most once, so that the sum of the weights is as large as it can be.
@@ -43,26 +46,26 @@ class _State:
         columns: Dict[int, int] = {}
         nearest: Dict[int, int] = {}
         reached_from: Dict[int, int] = {}
-        # how far, whether it is a column, which: a row stands here for the end in which it stays alone
-        heap: List[Tuple[int, bool, int]] = []
+        # how far, what, which; of what is equally far first that in which the path can end
+        heap: List[Tuple[int, int, int]] = []
 
         def go_on(row: int) -> None:
-            heappush(heap, (rows[row] + self.row_price[row], False, row))
+            heappush(heap, (rows[row] + self.row_price[row], ALONE, row))
             for column, weight in self.weights[row].items():
                 far = rows[row] + self.row_price[row] + self.column_price[column] - weight
                 if column not in columns and (column not in nearest or far < nearest[column]):
                     nearest[column], reached_from[column] = far, row
-                    heappush(heap, (far, True, column))
+                    heappush(heap, (far, TAKEN if column in self.row_of else FREE, column))
 
         go_on(root)
         while True:
-            far, is_column, end = heappop(heap)
-            if not is_column:
+            far, what, end = heappop(heap)
+            if what == ALONE:
                 break
             if end in columns:
                 continue
             columns[end] = far
-            if end not in self.row_of:
+            if what == FREE:
                 break
             rows[self.row_of[end]] = far
             go_on(self.row_of[end])
@@ -70,7 +73,7 @@ class _State:
             self.row_price[row] -= far - distance
         for column, distance in columns.items():
             self.column_price[column] += far - distance
-        self._turn(root, end if is_column else self._set_free(end), reached_from)
+        self._turn(root, self._set_free(end) if what == ALONE else end, reached_from)
 
     def _set_free(self, row: int) -> Optional[int]:
         """Let a row stay alone. RETURNS: the column that it had."""

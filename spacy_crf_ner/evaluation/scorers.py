@@ -83,14 +83,14 @@ def ner_score(
         reference, predicted = example.reference, example.predicted
         if not (reference.has_annotation("ENT_IOB") if target_spans == "ents" else target_spans in reference.spans):
             continue
-        gold = [item for item in _gold(reference, target_spans) if item.label in labels or not labels_given]
+        gold = [item for item in gold_mentions(reference, target_spans) if item.label in labels or not labels_given]
         found = [
-            _trimmed(span)
-            for span in _spans(predicted, output_spans)
+            trimmed(span)
+            for span in spans_of(predicted, output_spans)
             if span.label_ in labels or not labels or output_spans != "ents"
         ]
         if target_spans == "ents":
-            found = [item for item in found if not _touches_missing(reference, item)]
+            found = [item for item in found if not touches_missing(reference, item)]
         scored.append(score_document(gold, found, solid_tokens(predicted), overlap))
     return {f"{key}_{name}": value for name, value in _scores(scored)}
 
@@ -120,27 +120,30 @@ def solid_tokens(doc: Doc) -> List["tuple[int, int]"]:
     return [(token.idx, token.idx + len(token)) for token in doc if not token.is_space]
 
 
-def _spans(doc: Doc, where: str) -> List[Span]:
+def spans_of(doc: Doc, where: str) -> List[Span]:
+    """The spans of `doc.ents` ("ents") or of a group; none where there is no such group."""
     if where == "ents":
         return list(doc.ents)
     return list(doc.spans[where]) if where in doc.spans else []
 
 
-def _gold(reference: Doc, target: str) -> List[Mention]:
-    gold = [_trimmed(span) for span in _spans(reference, target)]
+def gold_mentions(reference: Doc, target: str) -> List[Mention]:
+    """Gold of a Doc without white space at its ends, with what a reader could not place on tokens."""
+    gold = [trimmed(span) for span in spans_of(reference, target)]
     # our readers write all entities to this group beside doc.ents
     group = "entities" if target == "ents" else target
     unplaced = reference.spans[group].attrs.get(UNPLACED, []) if group in reference.spans else []
     return gold + [mention(label, [(start, end)]) for start, end, label in unplaced]
 
 
-def _trimmed(span: Span) -> Mention:
+def trimmed(span: Span) -> Mention:
     """A span by characters, without white space at its ends."""
     text = span.text
     start = span.start_char + len(text) - len(text.lstrip())
     return mention(span.label_, [(start, max(start, span.end_char - len(text) + len(text.rstrip())))])
 
 
-def _touches_missing(reference: Doc, found: Mention) -> bool:
+def touches_missing(reference: Doc, found: Mention) -> bool:
+    """Whether it is not known of a token of an entity if it is in one."""
     span: Optional[Span] = reference.char_span(found.start, found.end, alignment_mode="expand")
     return span is not None and any(token.ent_iob == 0 for token in span)
