@@ -250,41 +250,74 @@ class SemEval(Rates):
     spurious: int = 0
 
 
-def rates(counts: np.ndarray, function: Callable[[np.ndarray], np.ndarray], bootstrap: Optional[Bootstrap]) -> Rates:
-    """Any scores of summed counts. counts: (documents, ...). function: From (..., columns) to p, r and f."""
-    return Rates(**_named(function(counts.sum(0))), intervals=_intervals(counts, function, bootstrap))
-
-
 def score(counts: np.ndarray, bootstrap: Optional[Bootstrap] = None) -> Score:
     """counts: Correct, predicted and gold of each document, (documents, 3)."""
-    total = counts.sum(0)
-    numbers: Dict[str, Any] = dict(zip(("correct", "predicted", "gold"), map(int, total)))
-    return Score(**_named(precision_recall_f1(total)), intervals=_intervals(counts, _known, bootstrap), **numbers)
-
-
-def measure(table: Table, bootstrap: Optional[Bootstrap] = None) -> Measure:
-    return Measure(
-        score(table.counts.sum(1), bootstrap),
-        rates(table.counts, macro_average, bootstrap),
-        rates(table.counts, weighted_average, bootstrap),
-        score_each(table, bootstrap),
-    )
+    return _score(counts.sum(0), _drawn(counts, bootstrap), bootstrap)
 
 
 def score_each(table: Table, bootstrap: Optional[Bootstrap] = None) -> Dict[str, Score]:
-    return {name: score(table.counts[:, i], bootstrap) for i, name in enumerate(table.names)}
+    """A score under each name."""
+    return _score_each(table, _drawn(table.counts, bootstrap), bootstrap)
+
+
+def measure(table: Table, bootstrap: Optional[Bootstrap] = None) -> Measure:
+    """All scores of a table whose names are labels."""
+    total, drawn = table.total, _drawn(table.counts, bootstrap)
+    return Measure(
+        micro=_score(total.sum(0), None if drawn is None else drawn.sum(1), bootstrap),
+        macro=_rates(total, drawn, macro_average, bootstrap),
+        weighted=_rates(total, drawn, weighted_average, bootstrap),
+        per_label=_score_each(table, drawn, bootstrap),
+    )
 
 
 def semeval(kinds: np.ndarray, bootstrap: Optional[Bootstrap] = None) -> Dict[str, SemEval]:
     """The four measures. kinds: Pairs of each of KINDS of each document, (documents, 6)."""
+    total, drawn = kinds.sum(0), _drawn(kinds, bootstrap)
     found = {}
     for name in SEMEVAL:
-        counts = semeval_counts(kinds, name)
-        total = counts.sum(0)
-        intervals = _intervals(counts, semeval_scores, bootstrap)
-        numbers: Dict[str, Any] = dict(zip(("correct", "incorrect", "partial", "missed", "spurious"), map(int, total)))
-        found[name] = SemEval(**_named(semeval_scores(total)), intervals=intervals, **numbers)
+        counts = semeval_counts(total, name)
+        rates = _rates(counts, None if drawn is None else semeval_counts(drawn, name), semeval_scores, bootstrap)
+        names = ("correct", "incorrect", "partial", "missed", "spurious")
+        numbers: Dict[str, Any] = dict(zip(names, map(int, counts)))
+        found[name] = SemEval(rates.p, rates.r, rates.f, rates.intervals, **numbers)
     return found
+
+
+def _drawn(counts: np.ndarray, bootstrap: Optional[Bootstrap]) -> Optional[np.ndarray]:
+    return None if bootstrap is None else bootstrap.totals(counts)
+
+
+def _score_each(table: Table, drawn: Optional[np.ndarray], bootstrap: Optional[Bootstrap]) -> Dict[str, Score]:
+    return {
+        name: _score(table.total[i], None if drawn is None else drawn[:, i], bootstrap)
+        for i, name in enumerate(table.names)
+    }
+
+
+def _score(total: np.ndarray, drawn: Optional[np.ndarray], bootstrap: Optional[Bootstrap]) -> Score:
+    """total: (3,). drawn: Of each sample, (samples, 3)."""
+    rates = _rates(total, drawn, precision_recall_f1, bootstrap, _known)
+    numbers: Dict[str, Any] = dict(zip(("correct", "predicted", "gold"), map(int, total)))
+    return Score(rates.p, rates.r, rates.f, rates.intervals, **numbers)
+
+
+def _rates(
+    total: np.ndarray,
+    drawn: Optional[np.ndarray],
+    function: Callable[[np.ndarray], np.ndarray],
+    bootstrap: Optional[Bootstrap],
+    of_samples: Optional[Callable[[np.ndarray], np.ndarray]] = None,
+) -> Rates:
+    """total: Counts of all documents. drawn: Of each sample. function: From counts to p, r and f.
+
+    of_samples (Optional[Callable]): The same, for samples, where it is another.
+    """
+    found = None
+    if drawn is not None and bootstrap is not None:
+        found = bootstrap.intervals((of_samples or function)(drawn))
+    p, r, f = (float(value) for value in function(total))
+    return Rates(p, r, f, None if found is None else dict(zip(SCORES, found)))
 
 
 def _known(counts: np.ndarray) -> np.ndarray:
@@ -292,16 +325,3 @@ def _known(counts: np.ndarray) -> np.ndarray:
     scores = precision_recall_f1(counts)
     predicted, gold = counts[..., 1], counts[..., 2]
     return np.where(np.stack([predicted, gold, predicted + gold], -1) > 0, scores, np.nan)
-
-
-def _intervals(
-    counts: np.ndarray, function: Callable[[np.ndarray], np.ndarray], bootstrap: Optional[Bootstrap]
-) -> Optional[Dict[str, Interval]]:
-    if bootstrap is None:
-        return None
-    found = bootstrap.intervals(function(bootstrap.totals(counts)))
-    return None if found is None else dict(zip(SCORES, found))
-
-
-def _named(scores: np.ndarray) -> Dict[str, Any]:
-    return {name: float(value) for name, value in zip(SCORES, scores)}
