@@ -160,7 +160,11 @@ def _load(model: str, gpu_id: int) -> Language:
     try:
         nlp = spacy.load(model)
     except OSError as error:
-        raise CorpusError(f"{model}: there is no such pipeline, neither a folder nor installed ({error}).") from error
+        wrong = "it is no pipeline" if Path(model).exists() else "there is no such pipeline"
+        raise CorpusError(
+            f"{model}: {wrong}. Give a folder with config.cfg and meta.json, as train writes, or the name of an installed "
+            "package."
+        ) from error
     nlp.max_length = max(nlp.max_length, 10**9)
     return nlp
 

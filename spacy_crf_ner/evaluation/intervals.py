@@ -47,17 +47,21 @@ class Bootstrap:
         parts = [self._times[i : i + rows].astype(np.float64) @ flat for i in range(0, len(self._times), rows)]
         return np.concatenate(parts).reshape(len(self._times), *counts.shape[1:])
 
-    def intervals(self, scores: np.ndarray) -> Optional[List[Interval]]:
+    def intervals(self, scores: np.ndarray) -> Optional[List[Optional[Interval]]]:
         """Percentile intervals. scores: Of each sample, (samples, scores); nan: the sample says nothing of it.
 
-        RETURNS (Optional[List[Interval]]): Lower and upper end of each score; None where fewer than two documents
-            were drawn from, or no sample says anything of a score.
+        RETURNS (Optional[List[Optional[Interval]]]): Lower and upper end of each score, None where no sample says
+            anything of it; None for all where fewer than two documents were drawn from.
         """
-        if self.documents < 2 or np.isnan(scores).all(0).any():
+        if self.documents < 2:
             return None
         tail = (1 - self.level) / 2
-        lower, upper = np.nanquantile(scores, [tail, 1 - tail], axis=0)
-        return [(float(a), float(b)) for a, b in zip(lower, upper)]
+        found: List[Optional[Interval]] = []
+        for column in scores.T:
+            known = column[~np.isnan(column)]
+            ends = np.quantile(known, [tail, 1 - tail]) if len(known) else None
+            found.append(None if ends is None else (float(ends[0]), float(ends[1])))
+        return found
 
 
 def _rows_at_once(columns: int) -> int:

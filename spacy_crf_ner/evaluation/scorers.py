@@ -48,7 +48,7 @@ def make_ner_scorer(overlap_unit: Unit = "characters", min_overlap: float = 0.5)
     RETURNS (Callable): See `ner_score`.
     RAISES (ValueError): A setting is out of its range.
     """
-    return partial(ner_score, overlap=Overlap(overlap_unit, min_overlap))
+    return partial(ner_score, in_part=Overlap(overlap_unit, min_overlap))
 
 
 def ner_score(
@@ -58,7 +58,7 @@ def ner_score(
     labels_given: bool = False,
     target_spans: str = "ents",
     output_spans: str = "ents",
-    overlap: Overlap = Overlap(),  # it is frozen
+    in_part: Overlap = Overlap(),  # it is frozen; not `overlap`, which is a setting of the pipe
     **settings: Any,
 ) -> Dict[str, Any]:
     """Score predicted entities against gold by label and characters.
@@ -70,7 +70,7 @@ def ner_score(
 
     labels (Sequence[str]): The pipe's labels.
     labels_given (bool): They were given, not found: gold of other labels is left out. Otherwise it is missed.
-    overlap (Overlap): When an entity counts as found in part.
+    in_part (Overlap): When an entity counts as found in part.
     RETURNS (Dict[str, Any]): `{key}_p`, `_r`, `_f`, `_per_type` as in spaCy; the same with a word between for
         averages over labels ("macro", "weighted"), entities found in part ("overlap", "overlap_macro",
         "overlap_weighted"), "boundaries", "tokens" and "semeval_strict", "_exact", "_partial", "_type"; and
@@ -91,7 +91,7 @@ def ner_score(
         ]
         if target_spans == "ents":
             found = [item for item in found if not touches_missing(reference, item)]
-        scored.append(score_document(gold, found, solid_tokens(predicted), overlap))
+        scored.append(score_document(gold, found, solid_tokens(predicted), in_part))
     return {f"{key}_{name}": value for name, value in _scores(scored)}
 
 

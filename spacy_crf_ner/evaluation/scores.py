@@ -212,12 +212,12 @@ def kinds_table(documents: Sequence[DocumentScores]) -> Table:
 
 @dataclass
 class Rates:
-    """Precision, recall and F1; and of each the interval, where documents were drawn."""
+    """Precision, recall and F1; and of each the interval, where documents were drawn and say anything of it."""
 
     p: float
     r: float
     f: float
-    intervals: Optional[Dict[str, Interval]] = None
+    intervals: Optional[Dict[str, Optional[Interval]]] = None
 
 
 @dataclass

@@ -91,7 +91,8 @@ def test_samples_in_which_a_label_is_not_there_say_nothing_of_it() -> None:
     counts[0, 1] = 1
     found = measure(Table(["often", "once"], counts), Bootstrap(30, 200))
     assert found.per_label["once"].intervals == {"p": (1.0, 1.0), "r": (1.0, 1.0), "f": (1.0, 1.0)}
-    assert score(np.zeros((30, 3), dtype=np.int64), Bootstrap(30, 20)).intervals is None
+    missed = score(np.tile([0, 0, 1], (30, 1)), Bootstrap(30, 20)).intervals
+    assert missed == {"p": None, "r": (0.0, 0.0), "f": (0.0, 0.0)}
     assert score(np.ones((1, 3), dtype=np.int64), Bootstrap(1, 20)).intervals is None
 
 
