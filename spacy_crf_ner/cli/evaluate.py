@@ -103,7 +103,7 @@ def evaluate(
         "versions": versions(),
         "model": describe_model(nlp, model),
         "training_data": None if train is None else {"path": str(train), "sha256": hash_of(train)},
-        "options": {**asdict(settings), **asdict(options), "from": source},
+        "options": _options(settings, options, source),
     }
     evaluation, rows = evaluate_pipeline(
         nlp,
@@ -123,6 +123,14 @@ def evaluate(
     for line in summary(evaluation):
         typer.echo(line)
     good(f"Wrote {METRICS}, {PREDICTIONS} and {TIMINGS} to {output}")
+
+
+def _options(settings: Settings, options: Options, source: Optional[str]) -> Dict[str, Any]:
+    """What was asked for, under the names of the command line."""
+    found = {**asdict(settings), **asdict(options), "from": source}
+    del found["scheme"]  # of files that are written
+    overlap = found.pop("overlap")
+    return {**found, "overlap_unit": overlap["unit"], "min_overlap": overlap["least"]}
 
 
 def _parts(data: Sequence[str]) -> Dict[str, Path]:
@@ -162,8 +170,8 @@ def _load(model: str, gpu_id: int) -> Language:
     except OSError as error:
         wrong = "it is no pipeline" if Path(model).exists() else "there is no such pipeline"
         raise CorpusError(
-            f"{model}: {wrong}. Give a folder with config.cfg and meta.json, as train writes, or the name of an installed "
-            "package."
+            f"{model}: {wrong}. Give a folder with config.cfg and meta.json, as train writes, or the name of an "
+            "installed package."
         ) from error
     nlp.max_length = max(nlp.max_length, 10**9)
     return nlp

@@ -49,12 +49,14 @@ def mention(label: str, pieces: Iterable[Tuple[int, int]]) -> Mention:
     return Mention(label, tuple(joined))
 
 
-def on_tokens(found: Iterable[Mention], tokens: Sequence[Tuple[int, int]]) -> List[Optional[Mention]]:
+def on_tokens(found: Sequence[Mention], tokens: Sequence[Tuple[int, int]]) -> List[Optional[Mention]]:
     """Mentions by characters as Mentions by the tokens that they touch.
 
     tokens (Sequence[Tuple[int, int]]): First character and last + 1 of each token, in order.
     RETURNS (List[Optional[Mention]]): None for one that touches no token.
     """
+    if not found:
+        return []
     starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
     laid: List[Optional[Mention]] = []
     for item in found:

@@ -40,7 +40,7 @@ def say_what_came_in(doc: Doc) -> Doc:
 class Fixed:
     """Finds in every text the words that it was told to find, with the labels and probabilities that it was told."""
 
-    def __init__(self, nlp: Language, name: str, entities: List[Tuple[str, str, float]], group: str) -> None:
+    def __init__(self, nlp: Language, name: str, entities: List[Any], group: str) -> None:
         self.entities = entities
         self.cfg = {"output_spans": group or "ents", "labels_given": False}
         self.scores_key = "scored"
@@ -65,7 +65,7 @@ class Fixed:
 
 def fixed(entities: List[Tuple[str, str, float]], group: str = "") -> Language:
     nlp = spacy.blank("en")
-    nlp.add_pipe("fixed", config={"entities": entities, "group": group})
+    nlp.add_pipe("fixed", config={"entities": [list(entity) for entity in entities], "group": group})
     return nlp
 
 
