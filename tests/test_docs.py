@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import json
 import re
 from typing import Any, Dict
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 import spacy_crf_ner.cli.app  # noqa: F401  (hangs the commands on spaCy's)
 from spacy_crf_ner.training.settings import read_extras
 
-from .conftest import ROOT
+from .conftest import ROOT, make_examples
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -62,6 +63,37 @@ def test_the_example_of_the_chain_runs() -> None:
     assert found["crf"].scores().transitions[0, 0, 3] < -1e29
 
 
+def test_the_example_of_evaluate_runs(trained: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("training", "corpus"):
+        (tmp_path / folder).mkdir()
+    trained.to_disk("training/model-best")
+    for name in ("train", "dev", "test"):
+        DocBin(docs=[example.reference for example in make_examples(trained)]).to_disk(f"corpus/{name}.spacy")
+    (command,) = re.findall(
+        r"\n    python -m spacy (crf-ner evaluate .*)\n", (ROOT / "docs" / "commands.md").read_text()
+    )
+    result = CliRunner().invoke(app, command.split())
+    assert result.exit_code == 0, result.output
+    metrics, text = (ROOT / "docs" / "evaluation.md").read_text(), (tmp_path / "scores" / "metrics.json").read_text()
+    found = json.loads(text)
+    assert list(found["parts"]) == ["dev", "final"]
+
+    def keys(value: Any, path: str = "") -> set:
+        """All names in the file but those of labels, parts and the like."""
+        free = r"/(parts|per_label|semeval_per_label|versions|options|model|other_labels|by_length)$"
+        if isinstance(value, list):
+            return {key for item in value for key in keys(item, path)}
+        if not isinstance(value, dict):
+            return set()
+        own = set() if re.search(free, path) else set(value)
+        return own.union(*(keys(item, f"{path}/{key}") for key, item in value.items()))
+
+    described = set(re.findall(r"`\"?(\w+)\"?`", metrics)) | {"strict", "partial", "type"}
+    rows = [json.loads(line) for line in (tmp_path / "scores" / "predictions.jsonl").read_text().splitlines()]
+    assert keys(found) | keys(rows) - {"data"} <= described
+
+
 def test_the_recipes_for_corpora_read_them(tmp_path: Any) -> None:
     nlp = spacy.blank("en")
     text = (ROOT / "docs" / "training.md").read_text()
@@ -105,6 +137,7 @@ def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
         ("readers", "spacy_crf_ner.Segments.v1"),
         ("callbacks", "spacy_crf_ner.max_length.v1"),
         ("callbacks", "spacy_crf_ner.set_labels.v1"),
+        ("scorers", "spacy_crf_ner.ner_scorer.v1"),
     ],
 )
 def test_every_setting_is_documented_with_its_default(kind: str, name: str) -> None:

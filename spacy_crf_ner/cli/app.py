@@ -5,6 +5,7 @@ from spacy.cli._util import app as spacy_app  # the only way in that spaCy's own
 
 from .check import check
 from .convert import convert
+from .evaluate import evaluate
 from .init_config import init_config
 from .quantize import quantize
 from .split import split
@@ -21,6 +22,7 @@ app.add_typer(init)
 app.command("convert")(convert)
 app.command("split")(split)
 app.command("check")(check)
+app.command("evaluate")(evaluate)
 app.command("quantize")(quantize)
 app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 spacy_app.add_typer(app)

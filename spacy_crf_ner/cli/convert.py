@@ -65,7 +65,7 @@ def convert(
             raise CorpusError(f"{option} {name}: the format is not one of {', '.join(FORMATS)}.")
     if target == "spacy" and output.suffix != ".spacy":
         raise CorpusError(f"{output}: OUTPUT must end in .spacy.")
-    options = Options(encoding, _numbers(columns), sentences, spans, scheme)  # type: ignore[arg-type]
+    options = Options(encoding, numbers(columns), sentences, spans, scheme)  # type: ignore[arg-type]
     placing = Placing(alignment=align, discontinuous=discontinuous)  # type: ignore[arg-type]
     nlp = blank(lang)
     found = source or detect(input)
@@ -94,7 +94,8 @@ def convert(
         fail(f"--strict: {counts.lost:,} of {counts.annotated:,} entities were left out. {output} holds the others.")
 
 
-def _numbers(columns: Optional[str]) -> List[int]:
+def numbers(columns: Optional[str]) -> List[int]:
+    """What --columns says. RAISES (CorpusError): It is something else than numbers."""
     try:
         return [int(column) for column in columns.split(",")] if columns else []
     except ValueError as error:

@@ -1,22 +1,54 @@
 """Scores of a pipe, as spaCy asks for them."""
 
-from typing import Any, Callable, Dict, Iterable, List, Sequence
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from ..tagging import UNPLACED
-from .matching import Entity, ExactMatch
+from .matching import Mention, mention
+from .scores import (
+    SCORES,
+    SEMEVAL,
+    DocumentScores,
+    Overlap,
+    Rates,
+    Table,
+    Unit,
+    kinds_table,
+    measure,
+    score,
+    score_document,
+    semeval,
+    triples,
+)
 
 Scorer = Callable[..., Dict[str, Any]]
+# What stands between the key and p, r or f: of entities found exactly nothing.
+MEASURES = (
+    "",
+    "macro_",
+    "weighted_",
+    "overlap_",
+    "overlap_macro_",
+    "overlap_weighted_",
+    "boundaries_",
+    "tokens_",
+    *(f"semeval_{name}_" for name in SEMEVAL),
+)
+PER_TYPE = ("per_type", "overlap_per_type")
 
 
-def make_ner_scorer() -> Scorer:
-    """Exact precision, recall and F1 of entities: micro, macro and per label.
+def make_ner_scorer(overlap_unit: Unit = "characters", min_overlap: float = 0.5) -> Scorer:
+    """Precision, recall and F1 of entities: exact, in part, by their borders, by tokens, and as SemEval counts them.
 
+    overlap_unit (str): What entities found in part are compared by: "characters" or "tokens".
+    min_overlap (float): Smallest Dice coefficient of an entity found in part; 0: anything in common is enough.
     RETURNS (Callable): See `ner_score`.
+    RAISES (ValueError): A setting is out of its range.
     """
-    return ner_score
+    return partial(ner_score, in_part=Overlap(overlap_unit, min_overlap))
 
 
 def ner_score(
@@ -26,6 +58,7 @@ def ner_score(
     labels_given: bool = False,
     target_spans: str = "ents",
     output_spans: str = "ents",
+    in_part: Overlap = Overlap(),  # it is frozen; not `overlap`, which is a setting of the pipe
     **settings: Any,
 ) -> Dict[str, Any]:
     """Score predicted entities against gold by label and characters.
@@ -37,58 +70,80 @@ def ner_score(
 
     labels (Sequence[str]): The pipe's labels.
     labels_given (bool): They were given, not found: gold of other labels is left out. Otherwise it is missed.
-    RETURNS (Dict[str, Any]): `{key}_p`, `_r`, `_f`, `_per_type` as in spaCy, and `{key}_macro_p`, `_macro_r`,
-        `_macro_f`; the key is "ents", or "spans_" and the name of the group. All None where no document is annotated.
+    in_part (Overlap): When an entity counts as found in part.
+    RETURNS (Dict[str, Any]): `{key}_p`, `_r`, `_f`, `_per_type` as in spaCy; the same with a word between for
+        averages over labels ("macro", "weighted"), entities found in part ("overlap", "overlap_macro",
+        "overlap_weighted"), "boundaries", "tokens" and "semeval_strict", "_exact", "_partial", "_type"; and
+        `{key}_overlap_per_type`. The key is "ents", or "spans_" and the name of the group. All None where no document
+        is annotated.
     """
     key = "ents" if output_spans == "ents" else f"spans_{output_spans}"
-    matches = ExactMatch()
-    annotated = False
+    scored = []
     for example in examples:
         reference, predicted = example.reference, example.predicted
         if not (reference.has_annotation("ENT_IOB") if target_spans == "ents" else target_spans in reference.spans):
             continue
-        annotated = True
-        gold = _gold(reference, target_spans)
-        if labels_given:
-            gold = [entity for entity in gold if entity[0] in labels]
+        gold = [item for item in gold_mentions(reference, target_spans) if item.label in labels or not labels_given]
         found = [
-            _trimmed(span)
-            for span in _spans(predicted, output_spans)
+            trimmed(span)
+            for span in spans_of(predicted, output_spans)
             if span.label_ in labels or not labels or output_spans != "ents"
         ]
         if target_spans == "ents":
-            found = [entity for entity in found if not _touches_missing(reference, entity)]
-        matches.add(gold, found)
-    if not annotated:
-        names = ("p", "r", "f", "per_type", "macro_p", "macro_r", "macro_f")
-        return {f"{key}_{name}": None for name in names}
-    scores: Dict[str, Any] = {f"{key}_{name}": value for name, value in matches.micro.as_dict().items()}
-    scores[f"{key}_per_type"] = {label: c.as_dict() for label, c in sorted(matches.per_label.items())}
-    scores.update({f"{key}_macro_{name}": value for name, value in matches.macro().items()})
-    return scores
+            found = [item for item in found if not touches_missing(reference, item)]
+        scored.append(score_document(gold, found, solid_tokens(predicted), in_part))
+    return {f"{key}_{name}": value for name, value in _scores(scored)}
 
 
-def _spans(doc: Doc, where: str) -> List[Span]:
+def _scores(documents: List[DocumentScores]) -> Iterator["tuple[str, Any]"]:
+    """Every score with its name; None where there is no document."""
+    if not documents:
+        yield from ((f"{name}{part}", None) for name in MEASURES for part in SCORES)
+        yield from ((name, None) for name in PER_TYPE)
+        return
+    exact, overlap = (measure(Table.of([getattr(d, name) for d in documents])) for name in ("exact", "overlap"))
+    tokens = Table.of([document.tokens for document in documents]).counts.sum(1)
+    kinds = semeval(kinds_table(documents).counts.sum(1))
+    found: List[Rates] = [
+        *(exact.micro, exact.macro, exact.weighted, overlap.micro, overlap.macro, overlap.weighted),
+        *(score(triples([document.boundaries for document in documents])), score(tokens)),
+        *kinds.values(),
+    ]
+    for name, rates in zip(MEASURES, found):
+        yield from ((f"{name}{part}", getattr(rates, part)) for part in SCORES)
+    for name, each in zip(PER_TYPE, (exact, overlap)):
+        yield name, {label: {part: getattr(own, part) for part in SCORES} for label, own in each.per_label.items()}
+
+
+def solid_tokens(doc: Doc) -> List["tuple[int, int]"]:
+    """First character and last + 1 of each token that is not white space."""
+    return [(token.idx, token.idx + len(token)) for token in doc if not token.is_space]
+
+
+def spans_of(doc: Doc, where: str) -> List[Span]:
+    """The spans of `doc.ents` ("ents") or of a group; none where there is no such group."""
     if where == "ents":
         return list(doc.ents)
     return list(doc.spans[where]) if where in doc.spans else []
 
 
-def _gold(reference: Doc, target: str) -> List[Entity]:
-    gold = [_trimmed(span) for span in _spans(reference, target)]
+def gold_mentions(reference: Doc, target: str) -> List[Mention]:
+    """Gold of a Doc without white space at its ends, with what a reader could not place on tokens."""
+    gold = [trimmed(span) for span in spans_of(reference, target)]
     # our readers write all entities to this group beside doc.ents
     group = "entities" if target == "ents" else target
     unplaced = reference.spans[group].attrs.get(UNPLACED, []) if group in reference.spans else []
-    return gold + [(label, start, end) for start, end, label in unplaced]
+    return gold + [mention(label, [(start, end)]) for start, end, label in unplaced]
 
 
-def _trimmed(span: Span) -> Entity:
+def trimmed(span: Span) -> Mention:
     """A span by characters, without white space at its ends."""
     text = span.text
     start = span.start_char + len(text) - len(text.lstrip())
-    return span.label_, start, max(start, span.end_char - len(text) + len(text.rstrip()))
+    return mention(span.label_, [(start, max(start, span.end_char - len(text) + len(text.rstrip())))])
 
 
-def _touches_missing(reference: Doc, entity: Entity) -> bool:
-    span = reference.char_span(entity[1], entity[2], alignment_mode="expand")
+def touches_missing(reference: Doc, found: Mention) -> bool:
+    """Whether it is not known of a token of an entity if it is in one."""
+    span: Optional[Span] = reference.char_span(found.start, found.end, alignment_mode="expand")
     return span is not None and any(token.ent_iob == 0 for token in span)

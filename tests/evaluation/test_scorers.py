@@ -1,5 +1,4 @@
 import random
-from collections import Counter
 
 import pytest
 import spacy
@@ -7,9 +6,10 @@ from spacy.scorer import get_ner_prf
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from spacy_crf_ner.evaluation.matching import ExactMatch
-from spacy_crf_ner.evaluation.scorers import ner_score
+from spacy_crf_ner.evaluation.scorers import make_ner_scorer, ner_score
 from spacy_crf_ner.tagging import UNPLACED
+
+from ..conftest import make_examples, make_nlp
 
 NLP = spacy.blank("en")
 SETTINGS = {"labels": ["X", "Y"]}
@@ -103,19 +103,71 @@ def test_white_space_at_the_ends_of_gold_does_not_count() -> None:
     assert ner_score([Example(predicted, reference)], target_spans="g", output_spans="g", **SETTINGS)["spans_g_f"] == 1
 
 
-def test_counts_against_multisets() -> None:
-    rng = random.Random(1)
-    matches, correct, n_gold, n_predicted = ExactMatch(), Counter(), Counter(), Counter()
-    for _ in range(500):
-        gold, predicted = (
-            {(rng.choice("XYZ"), rng.randint(0, 3), rng.randint(4, 6)) for _ in range(4)} for _ in range(2)
+def test_every_key_is_there_with_or_without_annotation() -> None:
+    names = {
+        f"{middle}{score}"
+        for middle in (
+            "", "macro_", "weighted_", "overlap_", "overlap_macro_", "overlap_weighted_", "boundaries_", "tokens_",
+            "semeval_strict_", "semeval_exact_", "semeval_partial_", "semeval_type_",
         )
-        matches.add(gold, predicted)
-        for entity in gold:
-            n_gold[entity[0]] += 1
-            correct[entity[0]] += entity in predicted
-        for entity in predicted:
-            n_predicted[entity[0]] += 1
-    for label, counts in matches.per_label.items():
-        assert (counts.correct, counts.gold, counts.predicted) == (correct[label], n_gold[label], n_predicted[label])
-    assert matches.micro.f1 == pytest.approx(2 * correct.total() / (n_gold.total() + n_predicted.total()))
+        for score in "prf"
+    } | {"per_type", "overlap_per_type"}  # fmt: skip
+    bare = Example(NLP.make_doc("a b"), NLP.make_doc("a b"))
+    for examples in ([bare], [example([], [])], [example([(0, 1, "X")], [(0, 2, "Y")])], []):
+        assert set(ner_score(examples, **SETTINGS)) == {f"ents_{name}" for name in names}
+    assert set(ner_score([bare], target_spans="g", output_spans="g")) == {f"spans_g_{name}" for name in names}
+
+
+def test_all_measures_by_hand() -> None:
+    # w0 w1 … are of two characters, with a space between
+    gold, predicted = [(0, 1, "X"), (2, 4, "X"), (5, 6, "Y"), (7, 8, "Y")], [(0, 1, "X"), (2, 3, "X"), (5, 6, "X")]
+    scores = ner_score([example(gold, predicted)], **SETTINGS)
+
+    def f(name: str) -> float:
+        return pytest.approx(scores[f"ents_{name}_f"])
+
+    assert scores["ents_f"] == pytest.approx(2 / 7)
+    assert f("overlap") == 4 / 7
+    assert f("boundaries") == 4 / 7
+    # of five gold tokens and three predicted, two have the right label
+    assert f("tokens") == 2 * 2 / (3 + 5)
+    assert f("semeval_strict") == 2 / 7
+    assert f("semeval_exact") == 4 / 7
+    assert f("semeval_partial") == 2 * 2.5 / 7
+    assert f("semeval_type") == 4 / 7
+    assert (scores["ents_overlap_p"], scores["ents_overlap_r"]) == pytest.approx((2 / 3, 2 / 4))
+    assert scores["ents_weighted_r"] == pytest.approx(0.5 * 1 / 2)
+
+
+def test_settings_of_the_scorer_have_their_effect() -> None:
+    # two of eleven characters, one of four tokens
+    one = example([(0, 4, "X")], [(0, 1, "X")])
+    found = {
+        (unit, least): make_ner_scorer(unit, least)([one], **SETTINGS)["ents_overlap_f"]  # type: ignore[arg-type]
+        for unit in ("characters", "tokens")
+        for least in (0.0, 0.35, 0.4, 0.5)
+    }
+    assert found == {
+        ("characters", 0.0): 1.0, ("characters", 0.35): 0.0, ("characters", 0.4): 0.0, ("characters", 0.5): 0.0,
+        ("tokens", 0.0): 1.0, ("tokens", 0.35): 1.0, ("tokens", 0.4): 1.0, ("tokens", 0.5): 0.0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match='overlap_unit = "words"'):
+        make_ner_scorer("words")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"min_overlap = 1\.5"):
+        make_ner_scorer(min_overlap=1.5)
+
+
+def test_any_score_can_choose_the_best_pipeline_and_settings_come_from_the_config(encoder: str) -> None:
+    nlp = make_nlp(encoder, scorer={"@scorers": "spacy_crf_ner.ner_scorer.v1", "min_overlap": 0.0})
+    examples = make_examples(nlp)
+    nlp.initialize(lambda: examples)
+    weights = {"ents_f": 0.25, "ents_overlap_f": 0.5, "ents_semeval_partial_r": 0.25}
+    nlp.config["training"]["score_weights"] = weights
+    for eg in examples:
+        eg.predicted.ents = [Span(eg.predicted, s.start, s.start + 1, s.label_) for s in eg.reference.ents]
+    scores = nlp.get_pipe("crf_ner").score(examples)
+    assert scores["ents_f"] < scores["ents_overlap_f"] == 1.0
+    assert all(scores[name] > 0 for name in weights)
+    evaluated = nlp.evaluate(make_examples(nlp))
+    assert set(scores) < set(evaluated)
+    assert "speed" in evaluated

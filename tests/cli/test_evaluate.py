@@ -1,0 +1,141 @@
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import spacy
+from spacy.language import Language
+from spacy.tokens import DocBin
+
+from spacy_crf_ner.evaluation.record import hash_of
+
+from ..conftest import make_examples
+from ..evaluation.test_evaluate import fixed, write_brat
+from .test_commands import run, said
+
+
+@pytest.fixture(scope="module")
+def models(trained: Language, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline that knows the small corpus, and one that knows a single word of it."""
+    folder = tmp_path_factory.mktemp("models")
+    trained.to_disk(folder / "trained")
+    fixed([("Aspirin", "DRUG", 0.5)]).to_disk(folder / "poor")
+    return folder
+
+
+@pytest.fixture
+def gold(trained: Language, tmp_path: Path) -> Path:
+    docs = [example.reference for example in make_examples(trained)]
+    for number, doc in enumerate(docs):
+        doc.user_data.update({"id": f"d{number}", "data": {"site": "ab"[number % 2]}})
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "dev.spacy")
+    return tmp_path / "dev.spacy"
+
+
+def lines(path: Path) -> List[Dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_evaluate_writes_what_it_says(models: Path, gold: Path, tmp_path: Path, trained: Language) -> None:
+    note = write_brat(tmp_path / "notes", "Aspirin today", "T1\tDRUG 0 7\tAspirin")
+    arguments = ["evaluate", models / "trained", gold, f"test={note}", "--output", tmp_path / "out", "--train", gold]
+    result = run(*arguments, "--compare", models / "poor", "--by", "site", "--samples", 50)
+    assert result.exit_code == 1
+    assert "--by site: no document has it" in said(result)
+    assert not (tmp_path / "out").exists()
+    result = run(*arguments, "--compare", models / "poor", "--samples", 50, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(metrics["parts"]) == ["dev", "test"]
+    dev = metrics["parts"]["dev"]
+    theirs = trained.evaluate(make_examples(trained))
+    assert dev["characters"]["exact"]["micro"]["f"] == theirs["ents_f"] == 1.0
+    assert dev["by_seen"]["seen"]["gold"] == dev["gold"] == 9
+    assert dev["sha256"] == hash_of(gold)
+    assert metrics["run"]["model"]["sha256"] == hash_of(models / "trained")
+    assert metrics["run"]["options"]["seed"] == 3
+    assert metrics["run"]["versions"]["spacy"] == spacy.__version__
+    comparison = metrics["comparison"]
+    assert comparison["model"]["loaded_as"] == str(models / "poor")
+    assert comparison["parts"]["dev"]["found"] == {"both": 1, "first": 8, "other": 0, "neither": 0}
+    rows = lines(tmp_path / "out" / "predictions.jsonl")
+    assert [(row["part"], row["id"]) for row in rows] == [("dev", f"d{i}") for i in range(6)] + [("test", "a")]
+    probabilities = {}
+    for example in make_examples(trained):
+        doc = trained(example.predicted)
+        for span, score in zip(doc.spans["crf_ner"], doc.spans["crf_ner"].attrs["scores"]):
+            probabilities[doc.text, span.start_char, span.end_char] = pytest.approx(float(score), abs=1e-4)
+    for row in rows[:6]:
+        for entity in row["predicted"]:
+            assert entity["probability"] == probabilities[row["text"], entity["start"], entity["end"]]
+    timings = json.loads((tmp_path / "out" / "timings.json").read_text())
+    assert set(timings["predicting_s"]) == {"dev", "test", "dev, other model", "test, other model"}
+    assert timings["words_per_second"]["dev"] > 0
+    out = result.stdout
+    assert "dev: 6 documents, 9 gold entities, 9 predicted" in out
+    assert "dev: F1 less that of" in out
+    assert "Predicting" not in out
+    # what does not depend on time is the same again
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in ("metrics.json", "predictions.jsonl")}
+    assert run(*arguments, "--compare", models / "poor", "--samples", 50, "--seed", 3).exit_code == 0
+    assert before == {name: (tmp_path / "out" / name).read_bytes() for name in before}
+
+
+def test_options_have_their_effect(models: Path, gold: Path, tmp_path: Path) -> None:
+    def metrics(*options: Any) -> Dict[str, Any]:
+        result = run("evaluate", models / "poor", gold, "--output", tmp_path / "out", *options)
+        assert result.exit_code == 0, result.output
+        return json.loads((tmp_path / "out" / "metrics.json").read_text())["parts"]["dev"]
+
+    part = metrics("--samples", 0, "--by", "site")
+    assert part["characters"]["exact"]["micro"]["intervals"] is None
+    assert {site: found["documents"] for site, found in part["by_attribute"]["site"].items()} == {"a": 3, "b": 3}
+    wide, narrow = (
+        metrics("--samples", 200, "--level", level)["characters"]["exact"]["micro"]["intervals"]["r"]
+        for level in (0.95, 0.5)
+    )
+    assert wide[0] <= narrow[0] < narrow[1] <= wide[1]
+    assert wide != narrow
+    other = metrics("--samples", 200, "--seed", 9)["characters"]["exact"]["micro"]["intervals"]["r"]
+    assert metrics("--samples", 200)["characters"]["exact"]["micro"]["intervals"]["r"] == wide
+    assert other == metrics("--samples", 200, "--seed", 9)["characters"]["exact"]["micro"]["intervals"]["r"]
+    assert metrics("--output-spans", "nothing")["predicted"] == 0
+    assert metrics("--spans", "ents")["gold"] == 9
+
+
+def test_columns_are_evaluated_on_their_own_tokens(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.conll").write_text("Aspirin\tB-DRUG\ndon't\tO\n\nNo\tO\n")
+    found = {}
+    for tokens in ("auto", "model"):
+        result = run("evaluate", models / "poor", tmp_path / "dev.conll", "-o", tmp_path / "o", "--tokens", tokens)
+        assert result.exit_code == 0, result.output
+        found[tokens] = json.loads((tmp_path / "o" / "metrics.json").read_text())["parts"]["dev"]["words"]
+    assert found == {"auto": 3, "model": 4}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{models}/none", "{gold}"], "there is no such pipeline"),
+        (["{tmp}", "{gold}"], "it is no pipeline"),
+        (["{models}/poor", "{tmp}/none.spacy"], "there is no such file or folder"),
+        (["{models}/poor", "{gold}", "{gold}"], "give each part a name of its own"),
+        (["{models}/poor", "-"], "Standard input cannot be evaluated"),
+        (["{models}/poor", "{gold}", "--from", "word"], "--from word"),
+        (["{models}/poor", "{gold}", "--tokens", "mine"], "--tokens mine"),
+        (["{models}/poor", "{gold}", "--overlap-unit", "words"], 'overlap_unit = "words"'),
+        (["{models}/poor", "{gold}", "--min-overlap", "2"], "min_overlap = 2"),
+        (["{models}/poor", "{gold}", "--samples", "-1"], "--samples -1"),
+        (["{models}/poor", "{gold}", "--samples", "0", "--compare", "{models}/poor"], "--samples must be above 0"),
+        (["{models}/poor", "{gold}", "--train", "{tmp}/none"], "there is no such file or folder"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_message_and_no_file(
+    arguments: List[str], message: str, models: Path, gold: Path, tmp_path: Path
+) -> None:
+    filled = [argument.format(models=models, gold=gold, tmp=tmp_path) for argument in arguments]
+    result = run("evaluate", *filled, "--output", tmp_path / "out")
+    assert result.exit_code == 1, result.output
+    assert message in said(result)
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
