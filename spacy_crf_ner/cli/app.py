@@ -3,6 +3,7 @@
 import typer
 from spacy.cli._util import app as spacy_app  # the only way in that spaCy's own plugins use
 
+from .calibrate import calibrate
 from .check import check
 from .convert import convert
 from .init_config import init_config
@@ -21,6 +22,7 @@ app.add_typer(init)
 app.command("convert")(convert)
 app.command("split")(split)
 app.command("check")(check)
+app.command("calibrate")(calibrate)
 app.command("quantize")(quantize)
 app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 spacy_app.add_typer(app)

@@ -159,8 +159,8 @@ def fit(evidence: Evidence, documents: np.ndarray, labels: Sequence[str]) -> Fit
     if min(right.sum(), (~right).sum()) < FEWEST:
         raise CorpusError(
             f"In {int(documents.sum()):,} documents {int(right.sum()):,} of the entities that the pipeline finds are "
-            f"right, and {int((~right).sum()):,} are wrong. At least {FEWEST} of both are needed to fit a temperature; give more "
-            "annotated documents that it was not trained on."
+            f"right, and {int((~right).sum()):,} are wrong. At least {FEWEST} of both are needed to fit a temperature; "
+            "give more annotated documents that it was not trained on."
         )
 
     def loss(log_temperature: float) -> float:
