@@ -9,6 +9,7 @@ from .convert import convert
 from .init_config import init_config
 from .quantize import quantize
 from .split import split
+from .suggest import suggest
 from .train import train
 
 app = typer.Typer(
@@ -24,5 +25,6 @@ app.command("split")(split)
 app.command("check")(check)
 app.command("calibrate")(calibrate)
 app.command("quantize")(quantize)
+app.command("suggest")(suggest)
 app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 spacy_app.add_typer(app)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Iterator
 
 from .document import Document
-from .files import STANDARD, endings, text_files
+from .files import STANDARD, TextFile, endings, readable, text_files
 
 ENDING = ".txt"
 
@@ -24,12 +24,16 @@ def read_texts(path: Path, encoding: str = "utf-8") -> Iterator[Document]:
     """
     many = path.is_dir() or path.suffix.lower() == ".zip"
     for file in text_files(path, (ENDING,) if many else (), encoding):
-        if many:
-            name = Path(file.name).relative_to(path).with_suffix("").as_posix()
-            yield Document(id=name.replace(" ", "_"), text=file.text.read(), source=file.name, annotated=False)
-            continue
-        stem = "text" if path == STANDARD else file.stem
-        for number, line in enumerate(file.text, start=1):
-            text = line.rstrip("\r\n")
-            if text.strip():
-                yield Document(f"{stem}-{number:06}", text, source=file.name, annotated=False)
+        with readable(file.name, encoding):
+            if many:
+                name = Path(file.name).relative_to(path).with_suffix("").as_posix()
+                yield Document(name.replace(" ", "_"), file.text.read(), source=file.name, annotated=False)
+            else:
+                yield from _lines(file, "text" if path == STANDARD else file.stem)
+
+
+def _lines(file: TextFile, name: str) -> Iterator[Document]:
+    for number, line in enumerate(file.text, start=1):
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield Document(f"{name}-{number:06}", text, source=file.name, annotated=False)

@@ -7,7 +7,7 @@ are fitted to the entities of the best sequences, which do not depend on them.
 
 import math
 import random
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from spacy.training import Example
 from .. import tagging
 from ..corpora.files import CorpusError
 from ..evaluation.calibration import (
+    THRESHOLDS,
     Certificate,
     certified_threshold,
     exponent_gain,
@@ -26,7 +27,7 @@ from ..evaluation.calibration import (
     log_loss,
     measures,
     minimum,
-    testing_order,
+    sequence_of_tests,
 )
 from ..tagging import UNKNOWN, TagSpan
 from .confidence import Rules, SpanMarginals
@@ -197,30 +198,49 @@ class Promise(NamedTuple):
 
 
 def promise(
-    fitted: Judged, tested: Judged, precision: float, confidence: float, per_label: bool, labels: Sequence[str]
-) -> Promise:
-    """Thresholds that keep a precision.
+    evidence: Evidence,
+    fitted: np.ndarray,
+    tested: np.ndarray,
+    precision: float,
+    confidence: float,
+    per_label: bool,
+    labels: Sequence[str],
+) -> Tuple[Fit, Promise]:
+    """Fit temperatures to some documents, and find thresholds that keep a precision in others.
 
-    fitted, tested (Judged): Calibrated entities, by a threshold of 0.3, of documents that temperatures were fitted to,
-        and of others.
+    fitted, tested (np.ndarray): Which documents, bool, (documents,); none is in both.
     per_label (bool): Keep it for each label of which `fitted` leads to expect enough entities, and for all others
         together, at once: each is tested at (1 − confidence) / how many there are.
-    RETURNS (Promise): None where no threshold could be shown to keep it.
+    labels (Sequence[str]): The pipe's.
+    RETURNS (Tuple[Fit, Promise]): Certificates are None where no threshold could be shown to keep it.
+    RAISES (CorpusError): There is not enough to fit to, or no threshold at all keeps it.
     """
+    chosen = fit(evidence, fitted, labels)
+    found = evidence.judge(Rules(THRESHOLDS[-1], chosen.temperature, {}, chosen.exponents))
+    before, after = (found.where(documents[found.document]) for documents in (fitted, tested))
     own: List[int] = []
     if per_label:
         # whether a label stands alone depends on `fitted` only, on which nothing is tested
         level = 1 - (1 - confidence) / (len(labels) + 1)
-        needed = fewest(precision, level) * FIT_SHARE / (1 - FIT_SHARE)
-        own = [i for i, name in enumerate(labels) if (fitted.label == i).sum() >= needed and is_key(name)]
-    share = 1 - (1 - confidence) / (len(own) + 1)
+        needed = fewest(precision, level) * fitted.sum() / max(tested.sum(), 1)
+        own = [i for i, name in enumerate(labels) if (before.label == i).sum() >= needed and is_key(name)]
+    level = 1 - (1 - confidence) / (len(own) + 1)
 
-    def certify(before: np.ndarray, after: np.ndarray) -> Optional[Certificate]:
-        order = testing_order(fitted.p[before], precision)
-        return certified_threshold(tested.p[after], tested.right[after], order, precision, share)
+    def certify(label: Optional[int]) -> Optional[Certificate]:
+        mine = [~np.isin(j.label, own) if label is None else j.label == label for j in (before, after)]
+        order = sequence_of_tests(before.p[mine[0]], precision)
+        return certified_threshold(after.p[mine[1]], after.right[mine[1]], order, precision, level)
 
-    overall = certify(~np.isin(fitted.label, own), ~np.isin(tested.label, own))
-    return Promise(overall, {label: certify(fitted.label == label, tested.label == label) for label in own})
+    promised = Promise(certify(None), {label: certify(label) for label in own})
+    if promised.overall is None and not any(promised.labels.values()):
+        sure = after.where(after.p >= 0.9)
+        raise CorpusError(
+            f"No threshold could be shown to keep a precision of {precision:g} with a confidence of {confidence:g}. "
+            f"Of {len(after.p):,} entities to test it on {int(after.right.sum()):,} are right, and of {len(sure.p):,} "
+            f"with a probability of at least 0.9 {int(sure.right.sum()):,}. At least {fewest(precision, confidence):,} "
+            "are needed if all are right. Give more documents, or a lower --precision or --confidence."
+        )
+    return chosen, promised
 
 
 def calibrate(
@@ -268,13 +288,9 @@ def calibrate(
         after = held_out(evidence, pipe.labels)
     else:
         first = np.arange(evidence.documents) < evidence.documents * FIT_SHARE
-        chosen = fit(evidence, first, pipe.labels)
+        chosen, promised = promise(evidence, first, ~first, precision, confidence, per_label, pipe.labels)
         kept = ~first[before.document]
         before, after = before.where(kept), evidence.at(chosen).where(kept)
-        reach = evidence.judge(Rules(0.3, chosen.temperature, {}, chosen.exponents))
-        in_first = first[reach.document]
-        promised = promise(reach.where(in_first), reach.where(~in_first), precision, confidence, per_label, pipe.labels)
-        _check(promised, reach.where(~in_first), precision, confidence)
     pipe.temperature = chosen.temperature
     pipe.label_exponents = {pipe.labels[label]: value for label, value in chosen.exponents.items()}
     if promised is not None:
@@ -313,18 +329,6 @@ def prepared(nlp: Language, pipe: CRFEntityRecognizer, docs: Sequence[Doc]) -> L
     at = next(i for i, (_, component) in enumerate(nlp.pipeline) if component is pipe)
     with nlp.select_pipes(enable=names[:at]):
         return list(nlp.pipe(docs))
-
-
-def _check(promised: Promise, tested: Judged, precision: float, confidence: float) -> None:
-    """RAISES (CorpusError): No threshold at all keeps the promise."""
-    if promised.overall is None and not any(promised.labels.values()):
-        raise CorpusError(
-            f"No threshold could be shown to keep a precision of {precision:g} with a confidence of {confidence:g}: of "
-            f"{len(tested.p):,} entities to test it on {int(tested.right.sum()):,} are right, and of the "
-            f"{int((tested.p >= 0.9).sum()):,} with a probability of at least 0.9 "
-            f"{int(tested.right[tested.p >= 0.9].sum()):,}. At least {fewest(precision, confidence):,} are needed if "
-            "all are right. Give more documents, or a lower --precision or --confidence."
-        )
 
 
 def _report(

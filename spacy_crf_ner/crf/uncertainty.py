@@ -10,7 +10,7 @@ from ..tagging import BEGIN, UNIT
 from .chain import _ChainMaths
 from .confidence import Rules, decode
 
-MEASURES = ("entropy", "best", "errors", "margin", "token_entropy")
+MEASURES = ("entropy", "best", "errors", "margin")
 
 
 @torch.no_grad()
@@ -40,7 +40,6 @@ def uncertainty(
         "best": -crf.log_likelihood(emissions, paths, lengths, possible, temperature),
         "errors": right[:, 0] + entities.cpu() - 2 * right[:, 1],
         "margin": lengths - (first - second).sum(1).cpu(),
-        "token_entropy": torch.special.entr(marginals).sum((1, 2)),
     }
     return {
         name: values.cpu().double().clamp_min(0).reshape(-1, n_chains).sum(1).numpy() for name, values in by_row.items()

@@ -225,7 +225,7 @@ def fewest(precision: float, confidence: float) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(precision))
 
 
-def testing_order(p: np.ndarray, precision: float) -> List[float]:
+def sequence_of_tests(p: np.ndarray, precision: float) -> List[float]:
     """Thresholds in the order in which they are to be tested: first those that seem the surest to keep the promise.
 
     p (np.ndarray): Calibrated probabilities of entities that the thresholds are not tested on.
@@ -257,15 +257,15 @@ def certified_threshold(
     most that (Angelopoulos, Bates, Candès, Jordan & Lei 2021, "Learn then test").
     """
     p, right = _arrays(p, right)
-    passed: Optional[Certificate] = None
+    passed: Optional[Tuple[float, int, int]] = None
     for threshold in order:
         kept = right[p >= threshold]
         n, good = len(kept), round(float(kept.sum()))
         if n == 0 or binomial_tail(good, n, precision) > 1 - confidence:
             break
-        if passed is None or threshold < passed.threshold:
-            passed = Certificate(threshold, n, good, lower_bound(good, n, confidence))
-    return passed
+        if passed is None or threshold < passed[0]:
+            passed = (threshold, n, good)
+    return None if passed is None else Certificate(*passed, lower_bound(passed[2], passed[1], confidence))
 
 
 def _arrays(p: np.ndarray, right: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:

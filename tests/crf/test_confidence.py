@@ -190,3 +190,53 @@ def test_a_long_entity_has_in_float32_the_probability_of_float64() -> None:
     exact = SpanMarginals(crf.double(), emissions.double(), torch.tensor([n])).probabilities(spans)
     assert 0.5 < float(exact) < 0.9999
     assert float(rough) == pytest.approx(float(exact), abs=1e-3)
+
+
+RULES = [
+    Rules(0.3, 1.5, {1: 0.6}),
+    Rules(None, 1.0, {0: 0.2}),
+    Rules(None, 2.0, {}, {1: 3.0}),
+    Rules(0.25, 1.0, {0: 0.4}, {0: 0.4, 1: 2.5}),
+]
+
+
+@pytest.mark.parametrize("crf", [LinearChainCRF.biluo(2).double(), PerLabelChains(2).double()])
+@pytest.mark.parametrize("rules", RULES)
+def test_rules_of_single_labels_are_those_of_enumeration(
+    crf: Union[LinearChainCRF, PerLabelChains], rules: Rules
+) -> None:
+    n_chains, n_tags = crf.scores().start.shape
+    lengths = torch.tensor([5, 4, 3, 2, 5, 4, 5, 5]).repeat_interleave(n_chains)
+    emissions = 1.5 * torch.randn(len(lengths), 5, n_tags, dtype=torch.float64)
+    decoded = decode(crf, emissions, lengths, None, rules)
+    for i, n in enumerate(lengths.tolist()):
+        single = Chain(*(part[i % n_chains][None] for part in crf.scores()))
+        paths, scores = brute.every(
+            emissions[i, :n] / rules.temperature, Chain(*(p / rules.temperature for p in single))
+        )
+        mass: dict = {}
+        for path, share in zip(paths.tolist(), torch.softmax(scores, 0).tolist()):
+            for span in tagging.tags_to_spans(path):
+                mass[span] = mass.get(span, 0.0) + share
+        label = {span: span.label if n_chains == 1 else i % n_chains for span in mass}
+        p = {span: share ** rules.label_exponents.get(label[span], 1.0) for span, share in mass.items()}
+        best = tagging.tags_to_spans(brute.best(emissions[i, :n], single))
+        limits = {which: rules.label_thresholds.get(which, rules.threshold) for which in range(2)}
+        lowest = min([limit for limit in limits.values() if limit is not None], default=None)
+        pool = [s for s in p if (limits[label[s]] is None and s in best)]
+        pool += [s for s in p if lowest is not None and limits[label[s]] is not None and p[s] >= lowest]
+        kept = [s.span for s in without_overlaps([ScoredSpan(s, p[s]) for s in pool])] if lowest is not None else best
+        expected = [s for s in kept if limits[label[s]] is None or p[s] >= limits[label[s]]]  # type: ignore[operator]
+        assert [s.span for s in decoded[i]] == expected
+        assert [s.score for s in decoded[i]] == pytest.approx([p[s] for s in expected], abs=1e-9)
+
+
+def test_a_threshold_only_takes_entities_away() -> None:
+    emissions = 2 * torch.randn(40, 6, 9, dtype=torch.float64)
+    lengths = torch.full((40,), 6)
+    chain = LinearChainCRF.biluo(2).double()
+    low = decode(chain, emissions, lengths, None, Rules(0.1))
+    for rules in (Rules(0.3), Rules(0.2, 1.0, {1: 0.5}), Rules(0.9, 1.0, {0: 0.1})):
+        for few, many in zip(decode(chain, emissions, lengths, None, rules), low):
+            limits = [rules.label_thresholds.get(label, rules.threshold) for label in range(2)]
+            assert few == [s for s in many if s.score >= limits[s.span.label]]  # type: ignore[operator]
