@@ -1,8 +1,8 @@
 """Probabilities of a trained recogniser made to mean what they say, and thresholds that keep a promise.
 
-What is fitted: one temperature, by which the chain's scores are divided, so that probabilities stay exact marginals of
-a chain; and where the data allow an exponent for a label, to which the probabilities of its entities are raised. Both
-are fitted to the entities of the best sequences, which do not depend on them.
+What is fitted: a temperature, by which the chain's scores are divided, so that probabilities stay exact marginals of a
+chain; and an exponent, to which the probabilities of entities are then raised: one for all labels, and where the data
+allow one for a label. All are fitted to the entities of the best sequences, which do not depend on them.
 """
 
 import math
@@ -22,9 +22,9 @@ from ..evaluation.calibration import (
     Certificate,
     certified_threshold,
     exponent_gain,
+    exponent_loss,
     fewest,
     fit_exponent,
-    log_loss,
     measures,
     minimum,
     sequence_of_tests,
@@ -150,9 +150,9 @@ def fit(evidence: Evidence, documents: np.ndarray, labels: Sequence[str]) -> Fit
 
     documents (np.ndarray): Which documents count, bool, (documents,).
     labels (Sequence[str]): The pipe's.
-    RETURNS (Fit): The temperature from 0.2 to 10 under which outcomes are likeliest. A label has an exponent where it
-        has at least 10 right and 10 wrong entities, and exponents fitted to four fifths of the documents make the
-        outcomes in the other fifths likelier.
+    RETURNS (Fit): The temperature from 0.2 to 10 and the exponent for all labels with which `exponent_loss` is least. A
+        label has an exponent of its own where it has at least 10 right and 10 wrong entities, and exponents fitted to
+        four fifths of the documents make the outcomes in the other fifths likelier.
     RAISES (CorpusError): There are fewer than 10 right or 10 wrong entities.
     """
     counts = documents[evidence.best.document]
@@ -164,19 +164,27 @@ def fit(evidence: Evidence, documents: np.ndarray, labels: Sequence[str]) -> Fit
             "give more annotated documents that it was not trained on."
         )
 
+    # a label that cannot be a key in a config cannot have its exponent stored
+    shared = all(map(is_key, labels))
+
+    def exponent_at(temperature: float) -> float:
+        return fit_exponent(evidence.probabilities(temperature)[counts], right) if shared else 1.0
+
     def loss(log_temperature: float) -> float:
-        return log_loss(evidence.probabilities(math.exp(log_temperature))[counts], right)
+        temperature = math.exp(log_temperature)
+        return exponent_loss(evidence.probabilities(temperature)[counts], right, exponent_at(temperature))
 
     low, high = (math.log(temperature) for temperature in TEMPERATURES)
     temperature = round(math.exp(minimum(loss, low, high, tolerance=0.002)), 3)
-    found = evidence.at(Fit(temperature, {})).where(counts)
-    exponents = {}
+    common = round(exponent_at(temperature), 3)
+    exponents = dict.fromkeys(range(len(labels)), common) if shared else {}
+    found = evidence.at(Fit(temperature, exponents)).where(counts)
     for label, name in enumerate(labels):
         own = found.where(found.label == label)
         if min(own.right.sum(), (~own.right).sum()) < FEWEST or not is_key(name):
             continue
         if exponent_gain(own.p, own.right, own.document % FOLDS) > 0:
-            exponents[label] = round(fit_exponent(own.p, own.right), 3)
+            exponents[label] = round(common * fit_exponent(own.p, own.right), 3)
     return Fit(temperature, exponents)
 
 

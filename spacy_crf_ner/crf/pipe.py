@@ -588,6 +588,8 @@ class CRFEntityRecognizer(TrainablePipe):
         YIELDS (ChainBatch): Every document that has tokens in one of them, like lengths together.
         """
         solid = [i for i, doc in enumerate(docs) if len(doc)]
+        if not solid:
+            return
         for run in _runs([len(docs[i]) for i in solid]):
             members = solid[run]
             emissions = self.model.predict([docs[i] for i in members])

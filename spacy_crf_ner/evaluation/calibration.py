@@ -12,7 +12,7 @@ import numpy as np
 BINS = 10
 # A logarithm of a probability is never taken nearer to 0 or 1 than this.
 EPSILON = 1e-12
-# Standard deviation that log(exponent) of a label is believed to have before anything is seen of it.
+# Standard deviation that log(exponent) is believed to have before any entity is seen.
 EXPONENT_SPREAD = 0.35
 THRESHOLDS = tuple(round(0.995 - 0.005 * i, 3) for i in range(140))
 
@@ -155,14 +155,15 @@ def minimum(loss: Callable[[float], float], low: float, high: float, steps: int 
 
 
 def fit_exponent(p: np.ndarray, right: np.ndarray) -> float:
-    """The power of their probabilities under which outcomes are likeliest.
-
-    A label's exponent is believed to be near 1 until its entities say otherwise: to the log loss of
-    p ** exponent, summed, comes log(exponent)² / (2 · 0.35²).
-    """
+    """The power of their probabilities for which `exponent_loss` is least, from 0.25 to 4."""
     p, right = _arrays(p, right)
-    weight = 1 / (2 * EXPONENT_SPREAD**2)
-    return math.exp(minimum(lambda x: float(_losses(p ** math.exp(x), right).sum()) + weight * x * x, -1.4, 1.4))
+    return math.exp(minimum(lambda x: exponent_loss(p, right, math.exp(x)), -math.log(4), math.log(4)))
+
+
+def exponent_loss(p: np.ndarray, right: np.ndarray, exponent: float) -> float:
+    """Log loss of p ** exponent, summed, and log(exponent)² / (2 · 0.35²): it is believed to be near 1 until seen."""
+    p, right = _arrays(p, right)
+    return float(_losses(p**exponent, right).sum()) + math.log(exponent) ** 2 / (2 * EXPONENT_SPREAD**2)
 
 
 def exponent_gain(p: np.ndarray, right: np.ndarray, folds: np.ndarray) -> float:
