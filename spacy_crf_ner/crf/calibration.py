@@ -236,7 +236,7 @@ def promise(
 
     def certify(label: Optional[int]) -> Optional[Certificate]:
         mine = [~np.isin(j.label, own) if label is None else j.label == label for j in (before, after)]
-        order = sequence_of_tests(before.p[mine[0]], precision)
+        order = sequence_of_tests(before.p[mine[0]], before.right[mine[0]], precision)
         return certified_threshold(after.p[mine[1]], after.right[mine[1]], order, precision, level)
 
     promised = Promise(certify(None), {label: certify(label) for label in own})

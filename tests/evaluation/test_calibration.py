@@ -160,8 +160,9 @@ def test_the_promise_is_kept_as_often_as_it_says() -> None:
     precisions = {}
     for _run in range(runs):
         before, p = rng.beta(3, 1, 200), rng.beta(3, 1, 400)
+        order = sequence_of_tests(before, rng.random(200) < truth(before), wanted)
         right = rng.random(400) < truth(p)
-        certificate = certified_threshold(p, right, sequence_of_tests(before, wanted), wanted, confidence)
+        certificate = certified_threshold(p, right, order, wanted, confidence)
         if certificate is None:
             continue
         found += 1
@@ -184,7 +185,7 @@ def test_thresholds_are_tested_until_the_first_that_fails() -> None:
     assert certified_threshold(p, right, [0.65, 0.75, 0.85], 0.9, 0.9) is None
     assert certified_threshold(p, right, [0.75, 0.85, 0.65], 0.9, 0.9).threshold == 0.75  # type: ignore[union-attr]
     assert certified_threshold(p, right, [0.95], 0.9, 0.9) is None
-    order = sequence_of_tests(p, 0.7)
+    order = sequence_of_tests(p, p, 0.7)
     assert sorted(order) == sorted(calibration.THRESHOLDS)
     assert order[0] == pytest.approx(0.8)  # 200 entities of 0.85 are surer than 100 of 0.9 or 300 of 0.8
 
