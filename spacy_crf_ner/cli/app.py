@@ -3,12 +3,14 @@
 import typer
 from spacy.cli._util import app as spacy_app  # the only way in that spaCy's own plugins use
 
+from .calibrate import calibrate
 from .check import check
 from .convert import convert
 from .evaluate import evaluate
 from .init_config import init_config
 from .quantize import quantize
 from .split import split
+from .suggest import suggest
 from .train import train
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ app.command("convert")(convert)
 app.command("split")(split)
 app.command("check")(check)
 app.command("evaluate")(evaluate)
+app.command("calibrate")(calibrate)
 app.command("quantize")(quantize)
+app.command("suggest")(suggest)
 app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 spacy_app.add_typer(app)

@@ -77,10 +77,10 @@ def convert(
     if form.write is not None:
         docs = list(to_docs(documents, nlp.make_doc, placing, counts))
         _summarize(counts)
-        with _written(output) as beside:
+        with written(output) as beside:
             form.write(docs, beside, options)
     else:
-        _write_folder(form, documents, output, counts)
+        write_folder(form, documents, output, counts)
         _summarize(counts)
     if report is not None:
         with written_whole(report) as beside:
@@ -114,7 +114,7 @@ def _summarize(counts: Report) -> None:
 
 
 @contextmanager
-def _written(output: Path) -> Iterator[Path]:
+def written(output: Path) -> Iterator[Path]:
     """A path to write to, whose file then takes its name, or goes to standard output."""
     if output != STANDARD:
         with written_whole(output) as beside:
@@ -126,7 +126,7 @@ def _written(output: Path) -> Iterator[Path]:
             shutil.copyfileobj(file, sys.stdout.buffer)
 
 
-def _write_folder(form: Format, documents: Iterable[Document], output: Path, counts: Report) -> None:
+def write_folder(form: Format, documents: Iterable[Document], output: Path, counts: Report) -> None:
     """Write Documents into a new folder, which is there when it is whole."""
     if output == STANDARD or output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise CorpusError(f"{output}: OUTPUT must be a folder that is new or empty.")

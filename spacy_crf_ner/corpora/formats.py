@@ -14,6 +14,7 @@ from .files import STANDARD, CorpusError, text_files
 from .placing import from_doc
 from .standoff import is_standoff, read_standoff
 from .standoff_writer import write_standoff
+from .texts import is_texts, read_texts
 
 # Characters of a file from which its format is found out.
 SAMPLE = 20_000
@@ -144,4 +145,9 @@ FORMATS: Dict[str, Format] = {
     ),
     "spacy": Format(_is_spacy, _read_spacy, "spaCy's .spacy", _write_spacy),
     "columns": Format(_is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns),
+    "text": Format(
+        is_texts,
+        lambda path, options: read_texts(path, options.encoding),
+        "plain text: a folder of .txt files, or a document a line",
+    ),
 }

@@ -31,7 +31,12 @@ class _ChainMaths:
         raise TypeError(f"{type(self).__name__} has to say what its move scores are.")
 
     def log_likelihood(
-        self, emissions: Tensor, tags: Tensor, lengths: Tensor, possible: Optional[Tensor] = None
+        self,
+        emissions: Tensor,
+        tags: Tensor,
+        lengths: Tensor,
+        possible: Optional[Tensor] = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """log P(what is known of the tags), summed over every tag that an unknown token may have.
 
@@ -41,8 +46,7 @@ class _ChainMaths:
         RETURNS (Tensor): (batch,).
         RAISES (ValueError): The tags of a sequence are not legal.
         """
-        chain = self.scores()
-        free = restrict(emissions, possible)
+        free, chain = self._tempered(emissions, possible, temperature)
         if ((tags == tagging.UNKNOWN) & token_mask(emissions, lengths)).any():
             known = log_normalizer(restrict(free, allowed_by(tags, emissions.shape[2])), chain, lengths)
         else:
@@ -85,6 +89,8 @@ class _ChainMaths:
         return recursions.n_best(restrict(emissions, possible), self.scores(), lengths, n)
 
     def _tempered(self, emissions: Tensor, possible: Optional[Tensor], temperature: float) -> Tuple[Tensor, Chain]:
+        if temperature == 1:
+            return restrict(emissions, possible), self.scores()
         return (
             restrict(emissions / temperature, possible),
             Chain(*(part / temperature for part in self.scores())),

