@@ -91,7 +91,7 @@ def to_doc(
         if report is not None:
             report.kept += kept
     if report is not None:
-        report.problems += document.problems
+        report.note(document.problems)
     return doc
 
 
