@@ -47,7 +47,7 @@ REFUSED = ("reject", "ignore")
 SAMPLE_RECORDS, SAMPLE_TOKENS = 1000, 200_000
 UNKNOWN_TAG = -100
 # Characters that are two units of UTF-16.
-BEYOND = re.compile("[\U00010000-\U0010ffff]")
+BEYOND = re.compile(r"[\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
