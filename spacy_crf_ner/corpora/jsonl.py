@@ -29,6 +29,8 @@ def is_jsonl(path: Path) -> bool:
     """Whether the first record of a path's first file is one that can be read here."""
     try:
         for file in itertools.islice(text_files(path, ENDINGS if _holds_files(path) else ()), 1):
+            if isinstance(file.text, io.TextIOWrapper):
+                file.text.reconfigure(errors="replace")  # of which encoding it is may be said later
             for _, value in json_values(file):
                 return bool(kind_of(value)) or around(value) is not None
     except (CorpusError, OSError):
@@ -89,6 +91,8 @@ def json_values(file: TextFile) -> Iterator[Tuple[int, Record]]:
     # the line that is cut, and where it is cut between them the second half of a line end
     begin += file.text.read(1) if begin.endswith("\r") else ""
     source = _Source(file, begin)
+    if source.begins() not in ("[", "{", ""):
+        raise CorpusError(f"{file.name}:1: it is not JSON: records begin with {{ or [.")
     if source.opens_array():
         yield from source.elements()
         return
@@ -150,6 +154,10 @@ class _Source:
         """What was read, with the line that it ends in."""
         self._buffer += self._file.text.readline()
         return self._buffer
+
+    def begins(self) -> str:
+        """The first sign that is no white space; "" where there is none so far."""
+        return self._buffer.lstrip()[:1]
 
     def opens_array(self) -> bool:
         """Whether an array of objects or arrays begins here."""

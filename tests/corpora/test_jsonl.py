@@ -407,7 +407,7 @@ VALUES = st.recursive(
 
 
 @given(
-    values=st.lists(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), min_size=1, max_size=5),
+    values=st.lists(st.dictionaries(st.text(max_size=3), VALUES, min_size=1, max_size=3), min_size=1, max_size=5),
     size=st.integers(1, 60),
     indent=st.sampled_from([None, 1]),
     array=st.booleans(),
