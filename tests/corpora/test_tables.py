@@ -105,22 +105,26 @@ def test_a_row_a_document(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("Word,Tag\na,O\nb,O,c\n", r"f\.csv:1: the first line does not name"),
-        ("Word,Tag\n" + "a,O\n\n" * 250_000 + "b,O,c\n", r"f\.csv:500002: the row has 3 cells, the first line 2"),
-        ("Word,Tag\n" + "a,O\n\n" * 250_000 + 'b,"O\n', r"f\.csv: it is not CSV"),
+        ("Word,Tag\n" + "a,O\n" * 400 + "b,O,c\n", r"f\.csv:402: the row has 3 cells, the first line 2"),
+        ("Word,Tag\n" + "a,O\n" * 400 + 'b,"O\n', r"f\.csv: it is not CSV"),
         ("a,b\nc,d\n", r"f\.csv:1: the first line does not name"),
         ("Word,Tag\na,X9\n", r'f\.csv:2: "X9" is no entity tag'),
         ("Word,Tag\na,7\n", r"f\.csv:2: the tags are numbers"),
         ("Word,Word,Tag\na,a,O\n", r"f\.csv:1: the first line does not name"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_line(content: str, message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named_with_its_line(
+    content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spacy_crf_ner.corpora.tables.SAMPLE", 200)
     path = write(tmp_path, content, "f.csv")
     with pytest.raises(CorpusError, match=message):
         list(read_csv(path))
 
 
-def test_a_cut_row_does_not_hide_how_a_table_is_written(tmp_path: Path) -> None:
-    long = '"' + "x y\n" * 300_000 + '"'
+def test_a_cut_row_does_not_hide_how_a_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spacy_crf_ner.corpora.tables.SAMPLE", 200)
+    long = '"' + "x y\n" * 300 + '"'
     content = f'text,spans\na,"[]"\n{long},"[[0, 1, ""X""]]"\nb,[]\n'
     path = write(tmp_path, content)
     assert detect(path) == "csv"
