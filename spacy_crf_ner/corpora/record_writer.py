@@ -1,9 +1,8 @@
 """Documents as records: our own form, from which `records` makes the same Documents."""
 
-from dataclasses import asdict
 from typing import Any, Dict, List, Mapping, Sequence
 
-from .document import Document, Entity
+from .document import Document, Entity, fields_of
 from .records import REFUSED, TAKEN
 
 
@@ -28,7 +27,7 @@ def to_record(document: Document) -> Dict[str, Any]:
     if not document.annotated or document.data.get("answer") in REFUSED:
         record["annotated"] = document.annotated
     if document.links:
-        record["links"] = [_written(asdict(link), ("kind", "label", "arguments")) for link in document.links]
+        record["links"] = [_written(fields_of(link), ("kind", "label", "arguments")) for link in document.links]
     free = {key: value for key, value in document.data.items() if key not in TAKEN}
     record.update(free)
     if len(free) < len(document.data):
