@@ -4,6 +4,8 @@ import importlib.util
 import inspect
 import json
 import re
+import shlex
+import subprocess
 from typing import Any, Dict
 
 import pytest
@@ -114,6 +116,30 @@ def test_the_recipes_for_corpora_read_them(tmp_path: Any) -> None:
     assert read_extras(Config().from_str(blocks[1])).corpora["letters"].pipes == ["crf_ner"]
 
 
+def test_the_examples_of_convert_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "commands.md").read_text()
+    for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+        for part in re.split(r"^(python -m spacy .*\n)", block, flags=re.MULTILINE):
+            if part.startswith("python -m spacy "):
+                result = CliRunner().invoke(app, shlex.split(part)[3:])
+                assert result.exit_code == 0, result.output
+            else:
+                subprocess.run(["bash", "-ec", part], check=True)
+    found = {
+        path.name: list(DocBin().from_disk(path).get_docs(spacy.blank("en").vocab))
+        for path in tmp_path.rglob("*.spacy")
+    }
+    assert {name: [[(e.text, e.label_) for e in doc.ents] for doc in docs] for name, docs in found.items()} == {
+        "notes.spacy": [[("Fever", "PROBLEM")], []],
+        "ner.spacy": [[("Fever", "PROBLEM")], [("pain", "PROBLEM")]],
+        "table.spacy": [[("Fever", "PROBLEM")]],
+        "000001.spacy": [[("Fever", "PROBLEM")], []],
+    }
+    assert found["table.spacy"][0].user_data["group"] == "p1"
+    assert sorted(path.name for path in (tmp_path / "brat").glob("*.ann")) == ["notes-000001.ann", "notes-000002.ann"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -133,6 +159,8 @@ def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
         ("readers", "spacy_crf_ner.Standoff.v1"),
         ("readers", "spacy_crf_ner.Columns.v1"),
         ("readers", "spacy_crf_ner.DocumentContext.v1"),
+        ("readers", "spacy_crf_ner.Jsonl.v1"),
+        ("readers", "spacy_crf_ner.Tables.v1"),
         ("readers", "spacy_crf_ner.MultiCorpus.v1"),
         ("readers", "spacy_crf_ner.Segments.v1"),
         ("callbacks", "spacy_crf_ner.max_length.v1"),

@@ -1,22 +1,28 @@
 """`crf-ner convert`: annotations from one format to another."""
 
+import itertools
 import shutil
 import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterable, Iterator, List, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional
 
 import spacy
 import typer
+from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from tqdm import tqdm
 
-from ..corpora.document import Document, Report
+from ..corpora.document import Document, Problem, Report
 from ..corpora.files import STANDARD, CorpusError
-from ..corpora.formats import FORMATS, Format, Options, detect
-from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_docs
+from ..corpora.formats import FORMATS, Format, Options, add_doc, detect
+from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_doc
+from ..corpora.records import KEYS, Naming
 from .errors import clear_errors, fail, good, umask, written_whole
+
+# Documents after which words that they brought along are forgotten.
+FORGET = 1000
 
 
 @clear_errors
@@ -36,16 +42,29 @@ def convert(
     discontinuous: str = typer.Option(
         "skip", "--discontinuous", help=f"Entities in several parts: {', '.join(DISCONTINUOUS)}."
     ),
-    encoding: str = typer.Option("utf-8", "--encoding", help="Of columns."),
+    encoding: str = typer.Option("utf-8", "--encoding", help="Of columns, JSON, CSV."),
     columns: Optional[str] = typer.Option(
         None, "--columns", help="Column of the tokens, then those of tags, from 0: 0,3. Default: found out."
     ),
     sentences: int = typer.Option(
         1, "--sentences", help="Of columns that mark no documents: sentences that make one; 0: all of a file."
     ),
+    keys: Optional[str] = typer.Option(
+        None,
+        "--keys",
+        help=f"Of JSON and tables: text=body,spans=marks: keys of {', '.join(KEYS)}. Default: found out.",
+    ),
+    tag_names: Optional[str] = typer.Option(
+        None, "--tag-names", help="Of JSON and tables whose tags are numbers: their names in order: O,B-PER,I-PER."
+    ),
     scheme: str = typer.Option("iob2", "--scheme", help="Of columns that are written: iob2, iob1, bioes, bilou."),
     spans: str = typer.Option(
-        "", "--spans", help='Of a .spacy file: ents, or a span group. Default: "entities", where there is one.'
+        "",
+        "--spans",
+        help='Of .spacy, or JSON of Docs: ents, or a span group. Default: "entities", where there is one.',
+    ),
+    shard: Optional[int] = typer.Option(
+        None, "--shard", help="Write a folder of .spacy files of so many documents each, in bounded memory."
     ),
     strict: bool = typer.Option(False, "--strict", help="Exit with 1 if anything was left out."),
     report: Optional[Path] = typer.Option(
@@ -57,41 +76,67 @@ def convert(
     In .spacy, entities go to doc.spans["entities"], and to doc.ents those that can stand there: of entities that
     overlap the longest. What cannot be put on tokens is left out, counted, and listed with --report.
     """
-    target = target or ("spacy" if output.suffix == ".spacy" else None)
-    if target is None:
-        raise CorpusError(f"{output}: say with --to which format it is to have: {', '.join(FORMATS)}.")
-    for option, name in (("--from", source), ("--to", target)):
-        if name is not None and name not in FORMATS:
-            raise CorpusError(f"{option} {name}: the format is not one of {', '.join(FORMATS)}.")
-    if target == "spacy" and output.suffix != ".spacy":
-        raise CorpusError(f"{output}: OUTPUT must end in .spacy.")
-    options = Options(encoding, numbers(columns), sentences, spans, scheme)  # type: ignore[arg-type]
+    target = _target(target, output, shard)
+    if source is not None and source not in FORMATS:
+        raise CorpusError(f"--from {source}: the format is not one of {', '.join(FORMATS)}.")
+    naming = Naming(_keys(keys), tag_names.split(",") if tag_names else (), spans)
+    options = Options(encoding, numbers(columns), sentences, spans, scheme, naming)  # type: ignore[arg-type]
     placing = Placing(alignment=align, discontinuous=discontinuous)  # type: ignore[arg-type]
     nlp = blank(lang)
     found = source or detect(input)
     if found == target == "spacy":
-        raise CorpusError(f"{input}: it is a .spacy file already.")
-    counts = Report()
+        raise CorpusError(f"{input}: it is .spacy already.")
     form = FORMATS[target]
     documents = tqdm(FORMATS[found].read(input, options), desc=f"Reading {input}", unit=" documents", disable=None)
-    if form.write is not None:
-        docs = list(to_docs(documents, nlp.make_doc, placing, counts))
-        _summarize(counts)
-        with written(output) as beside:
-            form.write(docs, beside, options)
-    else:
-        write_folder(form, documents, output, counts)
-        _summarize(counts)
+    with _listing(report) as listing:
+        counts = Report(listing=listing)
+        with written_folder(output) if form.to_folder or shard else written(output) as beside:
+            if form.write_documents is not None:
+                for document in form.write_documents(documents, beside):
+                    _count(document, counts)
+            elif shard:
+                _write_shards(_placed(documents, nlp, placing, counts), beside, shard)
+            else:
+                assert form.write is not None
+                form.write(_placed(documents, nlp, placing, counts), beside, options)
+            _summarize(counts)
     if report is not None:
-        with written_whole(report) as beside:
-            beside.write_text("".join(f"{problem}\n" for problem in counts.problems), encoding="utf-8")
-        _say(f"All {len(counts.problems):,} remarks are in {report}.")
-    elif counts.problems:
+        _say(f"All {counts.kinds.total():,} remarks are in {report}.")
+    elif counts.kinds:
         _say("List them all with --report FILE.")
     if output != STANDARD:
         good(f"Wrote {output}")
     if strict and counts.lost:
         fail(f"--strict: {counts.lost:,} of {counts.annotated:,} entities were left out. {output} holds the others.")
+
+
+def _target(target: Optional[str], output: Path, shard: Optional[int]) -> str:
+    """Format of OUTPUT. RAISES (CorpusError): It is not said, or the name of OUTPUT does not fit it."""
+    if shard is not None:
+        if shard < 1 or target not in (None, "spacy") or output.suffix == ".spacy" or output == STANDARD:
+            raise CorpusError(
+                f"--shard {shard}: give the documents of a file, 1 or more, and an OUTPUT that is a folder for .spacy "
+                "files."
+            )
+        return "spacy"
+    target = target or {".spacy": "spacy", ".jsonl": "jsonl"}.get(output.suffix)
+    written = [name for name, form in FORMATS.items() if form.is_written]
+    if target is None:
+        raise CorpusError(f"{output}: say with --to which format it is to have: {', '.join(written)}.")
+    if target in FORMATS and target not in written:
+        raise CorpusError(f"--to {target}: it is read, but not written. Formats that are: {', '.join(written)}.")
+    if target not in FORMATS:
+        raise CorpusError(f"--to {target}: the format is not one of {', '.join(written)}.")
+    if target == "spacy" and output.suffix != ".spacy":
+        raise CorpusError(f"{output}: OUTPUT must end in .spacy; with --shard it is a folder.")
+    return target
+
+
+def _keys(keys: Optional[str]) -> Dict[str, str]:
+    pairs = [pair.partition("=") for pair in keys.split(",")] if keys else []
+    if not all(name.strip() and sign and key for name, sign, key in pairs):
+        raise CorpusError(f"--keys {keys}: give pairs, as in text=body,spans=marks.")
+    return {name.strip(): key for name, _, key in pairs}
 
 
 def numbers(columns: Optional[str]) -> List[int]:
@@ -126,19 +171,15 @@ def written(output: Path) -> Iterator[Path]:
             shutil.copyfileobj(file, sys.stdout.buffer)
 
 
-def write_folder(form: Format, documents: Iterable[Document], output: Path, counts: Report) -> None:
-    """Write Documents into a new folder, which is there when it is whole."""
+@contextmanager
+def written_folder(output: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes its name when it is whole."""
     if output == STANDARD or output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise CorpusError(f"{output}: OUTPUT must be a folder that is new or empty.")
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     try:
-        assert form.write_documents is not None
-        for document in form.write_documents(documents, beside):
-            counts.documents += 1
-            counts.annotated += len(document.entities) + document.unread
-            counts.kept += len(document.entities)
-            counts.problems += document.problems
+        yield beside
         beside.chmod(0o777 & ~umask())
         if output.is_dir():
             output.rmdir()
@@ -147,7 +188,60 @@ def write_folder(form: Format, documents: Iterable[Document], output: Path, coun
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def blank(lang: str) -> "spacy.language.Language":
+@contextmanager
+def _listing(report: Optional[Path]) -> Iterator[Callable[[Problem], None]]:
+    """What takes each problem, as there may be more of them than memory holds."""
+    if report is None:
+        yield lambda problem: None
+        return
+    with written_whole(report) as beside, beside.open("w", encoding="utf-8") as file:
+        yield lambda problem: print(problem, file=file)
+
+
+def _count(document: Document, counts: Report) -> None:
+    """Count what became of a Document that was written as it is."""
+    counts.documents += 1
+    if document.annotated:
+        counts.annotated += len(document.entities) + document.unread
+        counts.kept += len(document.entities)
+    counts.note(document.problems)
+
+
+def write_documents(form: Format, documents: Iterable[Document], output: Path) -> Report:
+    """Write Documents in a format that takes them as they are. RETURNS (Report): What became of them."""
+    assert form.write_documents is not None
+    counts = Report()
+    with written_folder(output) if form.to_folder else written(output) as beside:
+        for document in form.write_documents(documents, beside):
+            _count(document, counts)
+    return counts
+
+
+def _placed(documents: Iterable[Document], nlp: Language, placing: Placing, counts: Report) -> Iterator[Doc]:
+    """Docs, of which none must be used when the next is asked for: their words are forgotten from time to time."""
+    rest = iter(documents)
+    more = True
+    while more:
+        with nlp.memory_zone():
+            more = False
+            for document in itertools.islice(rest, FORGET):
+                more = True
+                yield to_doc(document, nlp.make_doc, placing, counts)
+
+
+def _write_shards(docs: Iterable[Doc], folder: Path, size: int) -> None:
+    """Files of `size` Docs; the last may have fewer."""
+    binary = DocBin(store_user_data=True)
+    number = 1
+    for doc in docs:
+        if len(binary) == size:
+            binary.to_disk(folder / f"{number:06}.spacy")
+            binary, number = DocBin(store_user_data=True), number + 1
+        add_doc(binary, doc)
+    binary.to_disk(folder / f"{number:06}.spacy")
+
+
+def blank(lang: str) -> Language:
     """An empty pipeline that takes texts of any length. RAISES (CorpusError): spaCy has no such language."""
     try:
         nlp = spacy.blank(lang)

@@ -15,7 +15,7 @@ from ..corpora.formats import FORMATS, Format, Options, read
 from ..corpora.placing import from_doc, to_doc
 from ..corpora.reading import bare_doc
 from .calibrate import load
-from .convert import write_folder, written
+from .convert import write_documents, written
 from .errors import clear_errors, good
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _annotated(nlp: Language, component: "CRFEntityRecognizer", document: Docume
 def _write(nlp: Language, form: Format, documents: List[Document], output: Path) -> None:
     """Write documents in any format, whole or not at all."""
     if form.write_documents is not None:
-        write_folder(form, documents, output, Report())
+        write_documents(form, documents, output)
         return
     docs = [to_doc(document, nlp.make_doc, report=Report()) for document in documents]
     assert form.write is not None

@@ -1,6 +1,7 @@
 """Columns: a token a line with its tags, a blank line after each sentence (CoNLL-2002, CoNLL-2003, CoNLL-U, …)."""
 
 import re
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def find_layout(
 
 
 def _is_tags(values: Sequence[str]) -> bool:
-    return all(_parse(value) is not None for value in values) and any(v == "O" or _parse(v) for v in values)
+    return all(parse_tag(value) is not None for value in values) and any(v == "O" or parse_tag(v) for v in values)
 
 
 def _said(misc: str) -> Dict[str, str]:
@@ -107,7 +108,7 @@ def _said(misc: str) -> Dict[str, str]:
     return {name.upper() if name.upper() == "NER" else name: value for name, _, value in pairs}
 
 
-def _parse(cell: str) -> Optional[Dict[str, str]]:
+def parse_tag(cell: str) -> Optional[Dict[str, str]]:
     """Position by label of a cell, as "B-PER" or "B-ORG,I-LOC"; None where it is no tag."""
     if cell in OUTSIDE or cell in NO_ENTITY_KNOWN:
         return {}
@@ -160,7 +161,9 @@ def _read_file(
     stem = file.stem
     found = list(_documents(file.name, lines, layout, sentences))
     layers = range(len(layout.tags) or 1)
-    schemes = [_scheme([row.tags[layer] for row in s] for _, document in found for s in document) for layer in layers]
+    schemes = [
+        find_scheme([row.tags[layer] for row in s] for _, document in found for s in document) for layer in layers
+    ]
     for number, (id, rows) in enumerate(found, start=1):
         yield _document(id or f"{stem}-{number:06}", file.name, rows, schemes)
 
@@ -221,7 +224,7 @@ def _sentences(name: str, lines: Sequence[str], layout: Layout) -> Iterator[Tupl
             misc = _said(cells[layout.misc]) if layout.misc is not None else {}
             tags = [cells[column] for column in layout.tags] or [misc.get("NER", "O")]
             for tag in tags:
-                if _parse(tag) is None:
+                if parse_tag(tag) is None:
                     raise CorpusError(
                         f'{name}:{number}: "{tag}" is no entity tag: O, or B-, I-, E-, S-, L-, U- and a label. '
                         "Name the columns of tags with --columns."
@@ -232,14 +235,14 @@ def _sentences(name: str, lines: Sequence[str], layout: Layout) -> Iterator[Tupl
         yield None, rows
 
 
-def _scheme(sentences: Iterable[Sequence[str]]) -> str:
-    """Which scheme the tags of a layer follow."""
+def find_scheme(sentences: Iterable[Sequence[str]]) -> str:
+    """Which scheme the tags of a layer follow: iob1, iob2 or bilou, as which BIOES is read."""
     positions: Counter = Counter()
     first_b = 0
     for sentence in sentences:
         before: Dict[str, str] = {}
         for cell in sentence:
-            here = _parse(cell) or {}
+            here = parse_tag(cell) or {}
             positions.update(here.values())
             # in IOB1 an entity begins with B only right after another one of its label
             first_b += sum(position == "B" and label not in before for label, position in here.items())
@@ -257,8 +260,8 @@ def _document(id: str, name: str, sentences: Sequence[Sequence[Row]], schemes: S
     for sentence in sentences:
         document.sentences.append(at)
         for layer, scheme in enumerate(schemes):
-            cells = [_parse(row.tags[layer]) or {} for row in sentence]
-            for start, end, label, broken in _spans(cells, scheme):
+            cells = [parse_tag(row.tags[layer]) or {} for row in sentence]
+            for start, end, label, broken in tag_spans(cells, scheme):
                 place = (tokens[at + start][0], tokens[at + end - 1][1])
                 line = sentence[start].line
                 document.entities.append(Entity(label, [place], line=line))
@@ -285,7 +288,7 @@ def _text(rows: Sequence[Row]) -> Tuple[str, List[Tuple[int, int]]]:
     return "".join(pieces), places
 
 
-def _spans(cells: Sequence[Dict[str, str]], scheme: str) -> Iterator[Tuple[int, int, str, str]]:
+def tag_spans(cells: Sequence[Dict[str, str]], scheme: str) -> Iterator[Tuple[int, int, str, str]]:
     """First token, last + 1, label of each entity, and what of its tags breaks the scheme.
 
     An entity begins where its label begins to stand, or where the position says so; labels are read one by one.
@@ -318,22 +321,38 @@ def _spans(cells: Sequence[Dict[str, str]], scheme: str) -> Iterator[Tuple[int, 
 def write_columns(docs: Iterable[Doc], spans: str = "", scheme: Scheme = "iob2") -> Iterator[str]:
     """Lines of token and tags, with as many columns of tags as there are layers of entities that overlap.
 
-    docs (Iterable[Doc]): All are looked at before the first line, to know how many columns there are.
+    docs (Iterable[Doc]): All are looked at before the first line, to know how many columns there are; meanwhile their
+        lines are in a temporary file, and no Doc is kept.
     spans (str): Where the entities are: "ents" or a span group; not given: the group "entities" where there is one.
     scheme (str): iob2, iob1, bioes or bilou.
     """
-    layered = [(doc, _layered(_entities(doc, spans))) for doc in docs]
-    width = max((len(layers) for _, layers in layered), default=1) or 1
-    for doc, layers in layered:
-        yield "\t".join(["-DOCSTART-", f"-{doc.user_data.get('id', 'X')}-", *["O"] * width]) + "\n\n"
-        columns = [_tags(len(doc), layer, scheme) for layer in layers]
-        columns += [["O"] * len(doc)] * (width - len(layers))
-        for token in doc:
-            if token.i and token.is_sent_start:
-                yield "\n"
-            if not token.is_space:
-                yield "\t".join([token.text, *(column[token.i] for column in columns)]) + "\n"
-        yield "\n"
+    width = 1
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as narrow:
+        for doc in docs:
+            layers = _layered(_entities(doc, spans))
+            width = max(width, len(layers))
+            narrow.writelines(_lines(doc, [_tags(len(doc), layer, scheme) for layer in layers]))
+        narrow.seek(0)
+        for line in narrow:
+            # a line has its number of columns of tags in front
+            filled, _, cells = line.rstrip("\n").partition("\t")
+            yield (cells + "\tO" * (width - int(filled)) if cells else "") + "\n"
+
+
+def _lines(doc: Doc, columns: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of a document, before each how many columns of tags it has."""
+    yield f"0\t-DOCSTART-\t-{_flat(str(doc.user_data.get('id', 'X')))}-\n\n"
+    for token in doc:
+        if token.i and token.is_sent_start:
+            yield "\n"
+        if not token.is_space:
+            yield "\t".join([str(len(columns)), _flat(token.text), *(column[token.i] for column in columns)]) + "\n"
+    yield "\n"
+
+
+def _flat(text: str) -> str:
+    """A cell: the signs that end one cannot stand in it."""
+    return re.sub(r"[\t\r\n]", " ", text)
 
 
 def _entities(doc: Doc, spans: str) -> List[Span]:

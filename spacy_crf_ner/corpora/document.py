@@ -6,7 +6,7 @@ Nothing is dropped in silence: what cannot be kept becomes a Problem with file a
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 
 @dataclass
@@ -60,6 +60,12 @@ class Link:
     text: str = ""
     attributes: Dict[str, Any] = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
+
+
+def fields_of(item: Union[Entity, Link]) -> Dict[str, Any]:
+    """What an entity or a link says, by name, in lists and dictionaries of its own; `asdict` is slow."""
+    values = vars(item).items()
+    return {name: value.copy() if isinstance(value, (list, dict)) else value for name, value in values}
 
 
 @dataclass
@@ -120,25 +126,34 @@ class Report:
 
     documents, annotated, kept (int): Documents, entities in them, and those that are on tokens now.
     links (Counter): Relations and the like, by kind.
+    listing (Optional[Callable]): Is given each problem when it comes; None: all are kept in `problems`.
+    problems (List[Problem]): As `listing` says. kinds (Counter), first (Dict[str, Problem]): How many of each kind, and
+        the first of them. lost (int): Entities that are not in the corpus.
     """
 
     documents: int = 0
     annotated: int = 0
     kept: int = 0
     links: Counter = field(default_factory=Counter)
+    listing: Optional[Callable[[Problem], None]] = None
     problems: List[Problem] = field(default_factory=list)
+    kinds: Counter = field(default_factory=Counter)
+    first: Dict[str, Problem] = field(default_factory=dict)
+    lost: int = 0
 
-    @property
-    def lost(self) -> int:
-        """Entities that are not in the corpus."""
-        return sum(problem.lost for problem in self.problems)
+    def note(self, problems: Iterable[Problem]) -> None:
+        """Count problems, and list them."""
+        take = self.listing or self.problems.append
+        for problem in problems:
+            self.kinds[problem.kind] += 1
+            self.first.setdefault(problem.kind, problem)
+            self.lost += problem.lost
+            take(problem)
 
     def summary(self) -> List[str]:
         """What to tell a person, a line each."""
         lines = [f"{self.documents:,} documents, {self.annotated:,} entities annotated, {self.kept:,} kept."]
-        for kind, n in Counter(p.kind for p in self.problems).most_common():
-            first = next(p for p in self.problems if p.kind == kind)
-            lines.append(f"{n:,} × {kind}. First: {first}")
+        lines += [f"{n:,} × {kind}. First: {self.first[kind]}" for kind, n in self.kinds.most_common()]
         if self.links:
             kinds = ", ".join(f"{n:,} {kind}s" for kind, n in sorted(self.links.items()))
             lines.append(f"Not needed for entities, and kept beside them: {kinds}.")

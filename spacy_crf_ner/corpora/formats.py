@@ -1,9 +1,9 @@
 """Which annotation formats there are, how to tell them apart, and how to read and write each."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 import spacy
 from spacy.tokens import Doc, DocBin
@@ -11,9 +11,12 @@ from spacy.tokens import Doc, DocBin
 from .columns import SCHEMES, Scheme, looks_like_columns, read_columns, write_columns
 from .document import Document
 from .files import STANDARD, CorpusError, text_files
-from .placing import from_doc
+from .jsonl import is_jsonl, read_jsonl, write_jsonl
+from .placing import ID, from_doc
+from .records import Naming
 from .standoff import is_standoff, read_standoff
 from .standoff_writer import write_standoff
+from .tables import is_csv, is_dataset, is_parquet, read_csv, read_dataset, read_parquet
 from .texts import is_texts, read_texts
 
 # Characters of a file from which its format is found out.
@@ -27,7 +30,7 @@ class Options:
     encoding (str): Of text files. columns (Sequence[int]): Of columns: that of the tokens, then those of the tags; none
         given: found out. sentences (int): Of columns: how many make a document where the file marks none; 0: all.
     spans (str): Of Docs: where the entities are; "": the group "entities" where there is one, otherwise `doc.ents`.
-    scheme (str): Of columns that are written.
+    scheme (str): Of columns that are written. naming (Naming): What things are called in JSON and tables.
     """
 
     encoding: str = "utf-8"
@@ -35,6 +38,7 @@ class Options:
     sentences: int = 1
     spans: str = ""
     scheme: Scheme = "iob2"
+    naming: Naming = field(default_factory=Naming)
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
@@ -48,7 +52,8 @@ class Format(NamedTuple):
 
     detect (Callable): Whether a path holds it. read (Callable): Its documents. hint (str): What it looks like.
     write (Optional[Callable]): Writes Docs to a path; None: it is `write_documents` that writes.
-    write_documents (Optional[Callable]): Writes Documents, which know more than Docs, to a folder.
+    write_documents (Optional[Callable]): Writes Documents, which know more than Docs. to_folder (bool): To a folder.
+    Both are None of what is read only.
     """
 
     detect: Callable[[Path], bool]
@@ -56,6 +61,11 @@ class Format(NamedTuple):
     hint: str
     write: Optional[Callable[[Iterable[Doc], Path, Options], None]] = None
     write_documents: Optional[Callable[[Iterable[Document], Path], Iterator[Document]]] = None
+    to_folder: bool = False
+
+    @property
+    def is_written(self) -> bool:
+        return self.write is not None or self.write_documents is not None
 
 
 def detect(path: Path) -> str:
@@ -77,6 +87,12 @@ def detect(path: Path) -> str:
 def read(path: Path, name: str = "", options: Options = Options()) -> Iterator[Document]:  # it is frozen
     """Documents of a path. name (str): Its format; "": found out. RAISES (CorpusError): It cannot be read."""
     return FORMATS[name or detect(path)].read(path, options)
+
+
+def read_table(path: Path, options: Options = Options()) -> Iterator[Document]:  # it is frozen
+    """Documents of a table: Parquet and saved data sets are told by what they are, all else is CSV."""
+    name = next((name for name in ("parquet", "datasets") if FORMATS[name].detect(path)), "csv")
+    return FORMATS[name].read(path, options)
 
 
 def sample(path: Path) -> str:
@@ -105,11 +121,16 @@ def _read_columns(path: Path, options: Options) -> Iterator[Document]:
 
 def _write_columns(docs: Iterable[Doc], path: Path, options: Options) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(write_columns(list(docs), options.spans, options.scheme))
+        file.writelines(write_columns(docs, options.spans, options.scheme))
 
 
 def _is_spacy(path: Path) -> bool:
-    return path.is_file() and path.suffix == ".spacy"
+    return bool(_spacy_files(path)) if path.is_dir() else path.is_file() and path.suffix == ".spacy"
+
+
+def _spacy_files(path: Path) -> List[Path]:
+    """A .spacy file, or all of a folder."""
+    return sorted(path.rglob("*.spacy")) if path.is_dir() else [path]
 
 
 def read_docs(path: Path, vocab: spacy.vocab.Vocab) -> Iterator[Doc]:
@@ -125,15 +146,26 @@ def read_docs(path: Path, vocab: spacy.vocab.Vocab) -> Iterator[Doc]:
 
 
 def _read_spacy(path: Path, options: Options) -> Iterator[Document]:
-    for number, doc in enumerate(read_docs(path, spacy.blank("xx").vocab), start=1):
-        yield from_doc(doc, options.spans, f"{path.stem}-{number:06}")
+    for file in _spacy_files(path):
+        for number, doc in enumerate(read_docs(file, spacy.blank("xx").vocab), start=1):
+            yield from_doc(doc, options.spans, f"{file.stem}-{number:06}")
 
 
 def _write_spacy(docs: Iterable[Doc], path: Path, options: Options) -> None:
     binary = DocBin(store_user_data=True)
     for doc in docs:
-        binary.add(doc)
+        add_doc(binary, doc)
     binary.to_disk(path)
+
+
+def add_doc(binary: DocBin, doc: Doc) -> None:
+    """Add a Doc to those of a .spacy file. RAISES (CorpusError): It holds something that cannot stand there."""
+    try:
+        binary.add(doc)
+    except (OverflowError, ValueError, TypeError) as error:  # those of msgpack
+        raise CorpusError(
+            f"{doc.user_data.get(ID)}: what is said beside its entities cannot stand in a .spacy file ({error})."
+        ) from error
 
 
 FORMATS: Dict[str, Format] = {
@@ -142,8 +174,24 @@ FORMATS: Dict[str, Format] = {
         lambda path, options: read_standoff(path),
         "brat: a folder of .txt and .ann files",
         write_documents=write_standoff,
+        to_folder=True,
     ),
     "spacy": Format(_is_spacy, _read_spacy, "spaCy's .spacy", _write_spacy),
+    "jsonl": Format(
+        is_jsonl,
+        lambda path, options: read_jsonl(path, options.encoding, options.naming),
+        "JSON lines or JSON: text and spans, or tokens and tags",
+        write_documents=write_jsonl,
+    ),
+    "csv": Format(
+        is_csv,
+        lambda path, options: read_csv(path, options.encoding, options.naming),
+        "CSV or TSV with names of columns",
+    ),
+    "parquet": Format(is_parquet, lambda path, options: read_parquet(path, options.naming), "Parquet"),
+    "datasets": Format(
+        is_dataset, lambda path, options: read_dataset(path, options.naming), "save_to_disk of Hugging Face's datasets"
+    ),
     "columns": Format(_is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns),
     "text": Format(
         is_texts,

@@ -1,7 +1,7 @@
 """Where characters meet tokens: from a Document to a Doc and back, in one place for all formats."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Literal, Mapping, Optional, Sequence, Tuple, Union
 
@@ -11,7 +11,7 @@ from spacy.util import filter_spans
 from spacy.vocab import Vocab
 
 from ..tagging import UNPLACED, trim_spaces
-from .document import Document, Entity, Link, Report
+from .document import Document, Entity, Link, Report, fields_of
 
 ALL_ENTITIES = "entities"
 # Keys of doc.user_data: what a document is called, what it belongs to, and what tokens cannot say of its annotations.
@@ -91,7 +91,7 @@ def to_doc(
         if report is not None:
             report.kept += kept
     if report is not None:
-        report.problems += document.problems
+        report.note(document.problems)
     return doc
 
 
@@ -241,13 +241,15 @@ def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Plac
     noted = []
     for entity, places in placed:
         exact = [_characters(doc, place) for place in places]
-        more = {name: value for name, value in asdict(entity).items() if value and name not in ("label", "fragments")}
+        more = {
+            name: value for name, value in fields_of(entity).items() if value and name not in ("label", "fragments")
+        }
         if more or exact != entity.fragments:
             fragments = [list(fragment) for fragment in entity.fragments]
             tokens = [[start, end] for start, end, _ in places]
             noted.append({"label": entity.label, "fragments": fragments, "tokens": tokens, **more})
     if noted or document.links:
-        doc.user_data[ANNOTATIONS] = {"entities": noted, "links": [asdict(link) for link in document.links]}
+        doc.user_data[ANNOTATIONS] = {"entities": noted, "links": [fields_of(link) for link in document.links]}
 
 
 def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:

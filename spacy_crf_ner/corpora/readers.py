@@ -4,7 +4,7 @@ import random
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -15,8 +15,9 @@ from spacy.util import logger
 from ..context import set_context, with_neighbours
 from .document import Document, Report
 from .files import CorpusError
-from .formats import Options, read
+from .formats import Options, read, read_table
 from .placing import ALL_ENTITIES, Alignment, Discontinuous, Placing, SpanSetter, to_doc
+from .records import Naming
 from .standoff import read_standoff
 
 Augmenter = Callable[[Language, Example], Iterable[Example]]
@@ -91,6 +92,72 @@ def Columns(
     )
 
 
+def Jsonl(
+    path: Path,
+    *,
+    encoding: str = "utf-8",
+    keys: Optional[Dict[str, str]] = None,
+    tag_names: Sequence[str] = (),
+    spans: str = "",
+    span_setter: SpanSetter = ("ents", ALL_ENTITIES),
+    alignment: Alignment = "expand",
+    discontinuous: Discontinuous = "skip",
+    limit: int = 0,
+    sample: Optional[int] = None,
+    seed: int = 0,
+    augmenter: Optional[Augmenter] = None,
+) -> Callable[[Language], Iterable[Example]]:
+    """Read JSON lines or JSON as a corpus, in any of the layouts that `convert` knows, with tokens where it has them.
+
+    path (Path): A file, a folder of files, a .gz or a .zip.
+    encoding (str): Of the files.
+    keys (Optional[Dict[str, str]]): What text, spans, tokens, tags, relations, id, group are called in records; what is
+        not named is found out.
+    tag_names (List[str]): Names of tags that are numbers, in their order.
+    spans (str): Of JSON of Docs: "ents" or a span group; empty: the group "entities", where there is one.
+    span_setter, alignment, discontinuous, limit, sample, seed, augmenter: See `Standoff`.
+    RETURNS (Callable): From nlp to its examples, which are read one by one.
+    RAISES (CorpusError): When it is read: see `corpora.jsonl.read_jsonl`.
+    """
+    if path is None:
+        raise CorpusError("spacy_crf_ner.Jsonl.v1 has no path. Set it with --paths.train and --paths.dev.")
+    options = Options(encoding, naming=Naming(keys or {}, tag_names, spans))
+    placing = Placing(span_setter, alignment, discontinuous)
+    documents = partial(read, name="jsonl", options=options)
+    return AnnotationReader(Path(path), documents, placing, limit, sample, seed, augmenter or dont_augment)
+
+
+def Tables(
+    path: Path,
+    *,
+    encoding: str = "utf-8",
+    keys: Optional[Dict[str, str]] = None,
+    tag_names: Sequence[str] = (),
+    span_setter: SpanSetter = ("ents", ALL_ENTITIES),
+    alignment: Alignment = "expand",
+    discontinuous: Discontinuous = "skip",
+    limit: int = 0,
+    sample: Optional[int] = None,
+    seed: int = 0,
+    augmenter: Optional[Augmenter] = None,
+) -> Callable[[Language], Iterable[Example]]:
+    """Read CSV, TSV, Parquet, or a data set of Hugging Face's `datasets` as a corpus, with tokens where it has them.
+
+    path (Path): A file, or a folder of files or of a data set. Parquet and data sets need the extra "tables".
+    encoding (str): Of CSV and TSV.
+    keys, tag_names: See `Jsonl`; keys are names of columns here.
+    span_setter, alignment, discontinuous, limit, sample, seed, augmenter: See `Standoff`.
+    RETURNS (Callable): From nlp to its examples, which are read one by one.
+    RAISES (CorpusError): When it is read: it is no table, or see `corpora.tables`.
+    """
+    if path is None:
+        raise CorpusError("spacy_crf_ner.Tables.v1 has no path. Set it with --paths.train and --paths.dev.")
+    options = Options(encoding, naming=Naming(keys or {}, tag_names))
+    placing = Placing(span_setter, alignment, discontinuous)
+    documents = partial(read_table, options=options)
+    return AnnotationReader(Path(path), documents, placing, limit, sample, seed, augmenter or dont_augment)
+
+
 class AnnotationReader:
     """A corpus of Documents of any format; see `Standoff`."""
 
@@ -116,12 +183,12 @@ class AnnotationReader:
     def __call__(self, nlp: Language) -> Iterator[Example]:
         # texts are training data, however long; the limit that spaCy sets is for what users send in
         nlp.max_length = max(nlp.max_length, 10**9)
-        report = Report()
+        report = Report(listing=lambda problem: None)
         try:
             yield from islice(self._examples(nlp, report), self._limit or None)
         finally:
             # also when nobody reads to the end
-            if not self._reported and report.problems:
+            if not self._reported and report.kinds:
                 self._reported = True
                 logger.warning("%s: %s", self._path, "\n".join(report.summary()))
 
