@@ -100,6 +100,7 @@ def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
         ("optimizers", "spacy_crf_ner.AdamW.v1"),
         ("readers", "spacy_crf_ner.Standoff.v1"),
         ("readers", "spacy_crf_ner.Columns.v1"),
+        ("readers", "spacy_crf_ner.LabelStudio.v1"),
         ("readers", "spacy_crf_ner.DocumentContext.v1"),
         ("readers", "spacy_crf_ner.MultiCorpus.v1"),
         ("readers", "spacy_crf_ner.Segments.v1"),

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..corpora.document import Document, Report
 from ..corpora.files import STANDARD, CorpusError
 from ..corpora.formats import FORMATS, Format, Options, detect
+from ..corpora.label_studio import ANNOTATORS, OFFSETS, PREDICTIONS, LabelStudio
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_docs
 from .errors import clear_errors, fail, good, umask, written_whole
 
@@ -47,6 +48,37 @@ def convert(
     spans: str = typer.Option(
         "", "--spans", help='Of a .spacy file: ents, or a span group. Default: "entities", where there is one.'
     ),
+    annotators: str = typer.Option(
+        "first", "--annotators", help=f"Of several annotations of a Label Studio task: {', '.join(ANNOTATORS)}."
+    ),
+    predictions: str = typer.Option(
+        "none", "--predictions", help=f"Models' predictions in Label Studio tasks: {', '.join(PREDICTIONS)}."
+    ),
+    offsets: str = typer.Option(
+        "auto", "--offsets", help=f"How Label Studio's offsets count characters: {', '.join(OFFSETS)}."
+    ),
+    text_key: str = typer.Option(
+        "",
+        "--text-key",
+        help="Of Label Studio tasks: key of the data that holds the text. Default: all annotated ones.",
+    ),
+    labelling_config: Optional[Path] = typer.Option(
+        None, "--labelling-config", help="The Label Studio project's labelling configuration, an XML file."
+    ),
+    from_name: str = typer.Option(
+        "", "--from-name", help="Of Label Studio tasks that are written: name of the tag that labels."
+    ),
+    to_name: str = typer.Option(
+        "", "--to-name", help="Of Label Studio tasks that are written: name of the tag that shows the text."
+    ),
+    model_version: str = typer.Option(
+        "",
+        "--model-version",
+        help="Of predictions in Label Studio tasks that are written. Default: where they are from.",
+    ),
+    as_annotations: bool = typer.Option(
+        False, "--as-annotations", help="Write entities to Label Studio tasks as annotations, not as predictions."
+    ),
     strict: bool = typer.Option(False, "--strict", help="Exit with 1 if anything was left out."),
     report: Optional[Path] = typer.Option(
         None, "--report", help="Write everything that was wrong to this file, a line each."
@@ -65,7 +97,10 @@ def convert(
             raise CorpusError(f"{option} {name}: the format is not one of {', '.join(FORMATS)}.")
     if target == "spacy" and output.suffix != ".spacy":
         raise CorpusError(f"{output}: OUTPUT must end in .spacy.")
-    options = Options(encoding, _numbers(columns), sentences, spans, scheme)  # type: ignore[arg-type]
+    tasks = LabelStudio(
+        annotators, predictions, offsets, text_key, labelling_config, from_name, to_name, model_version, as_annotations
+    )
+    options = Options(encoding, _numbers(columns), sentences, spans, scheme, tasks)  # type: ignore[arg-type]
     placing = Placing(alignment=align, discontinuous=discontinuous)  # type: ignore[arg-type]
     nlp = blank(lang)
     found = source or detect(input)
@@ -79,9 +114,11 @@ def convert(
         _summarize(counts)
         with _written(output) as beside:
             form.write(docs, beside, options)
-    else:
-        _write_folder(form, documents, output, counts)
+    elif form.is_folder:
+        _write_folder(form, documents, output, counts, options)
         _summarize(counts)
+    else:
+        _write_file(form, documents, output, counts, options)
     if report is not None:
         with written_whole(report) as beside:
             beside.write_text("".join(f"{problem}\n" for problem in counts.problems), encoding="utf-8")
@@ -125,7 +162,39 @@ def _written(output: Path) -> Iterator[Path]:
             shutil.copyfileobj(file, sys.stdout.buffer)
 
 
-def _write_folder(form: Format, documents: Iterable[Document], output: Path, counts: Report) -> None:
+def _write_file(form: Format, documents: Iterable[Document], output: Path, counts: Report, options: Options) -> None:
+    """Write Documents into a file, which takes its name when it is whole; what else is written goes beside it."""
+    assert form.write_documents is not None
+    if output.is_dir():
+        raise CorpusError(f"{output}: it is a folder, and a file is to be written there.")
+    target = Path("output.json") if output == STANDARD else output
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=None if output == STANDARD else target.parent, prefix=".") as folder:
+        beside = Path(folder)
+        _count(form.write_documents(documents, beside / target.name, options), counts)
+        _summarize(counts)
+        if output == STANDARD:
+            with (beside / target.name).open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            return
+        for written in sorted(beside.iterdir()):
+            written.chmod(0o666 & ~umask())
+            if written.name != target.name and (target.parent / written.name).exists():
+                _say(f"{target.parent / written.name} is there already, and stays as it is.")
+                continue
+            written.replace(target.parent / written.name)
+
+
+def _count(documents: Iterable[Document], counts: Report) -> None:
+    """Count what is written."""
+    for document in documents:
+        counts.documents += 1
+        counts.annotated += len(document.entities) + document.unread
+        counts.kept += len(document.entities)
+        counts.problems += document.problems
+
+
+def _write_folder(form: Format, documents: Iterable[Document], output: Path, counts: Report, options: Options) -> None:
     """Write Documents into a new folder, which is there when it is whole."""
     if output == STANDARD or output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise CorpusError(f"{output}: OUTPUT must be a folder that is new or empty.")
@@ -133,11 +202,7 @@ def _write_folder(form: Format, documents: Iterable[Document], output: Path, cou
     beside = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     try:
         assert form.write_documents is not None
-        for document in form.write_documents(documents, beside):
-            counts.documents += 1
-            counts.annotated += len(document.entities) + document.unread
-            counts.kept += len(document.entities)
-            counts.problems += document.problems
+        _count(form.write_documents(documents, beside, options), counts)
         beside.chmod(0o777 & ~umask())
         if output.is_dir():
             output.rmdir()

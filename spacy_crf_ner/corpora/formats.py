@@ -1,7 +1,7 @@
 """Which annotation formats there are, how to tell them apart, and how to read and write each."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
 
@@ -11,6 +11,8 @@ from spacy.tokens import Doc, DocBin
 from .columns import SCHEMES, Scheme, looks_like_columns, read_columns, write_columns
 from .document import Document
 from .files import STANDARD, CorpusError, text_files
+from .label_studio import LabelStudio, is_label_studio, read_label_studio
+from .label_studio_writer import write_label_studio
 from .placing import from_doc
 from .standoff import is_standoff, read_standoff
 from .standoff_writer import write_standoff
@@ -26,7 +28,7 @@ class Options:
     encoding (str): Of text files. columns (Sequence[int]): Of columns: that of the tokens, then those of the tags; none
         given: found out. sentences (int): Of columns: how many make a document where the file marks none; 0: all.
     spans (str): Of Docs: where the entities are; "": the group "entities" where there is one, otherwise `doc.ents`.
-    scheme (str): Of columns that are written.
+    scheme (str): Of columns that are written. label_studio (LabelStudio): Of Label Studio's files.
     """
 
     encoding: str = "utf-8"
@@ -34,6 +36,7 @@ class Options:
     sentences: int = 1
     spans: str = ""
     scheme: Scheme = "iob2"
+    label_studio: LabelStudio = field(default_factory=LabelStudio)
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
@@ -47,14 +50,16 @@ class Format(NamedTuple):
 
     detect (Callable): Whether a path holds it. read (Callable): Its documents. hint (str): What it looks like.
     write (Optional[Callable]): Writes Docs to a path; None: it is `write_documents` that writes.
-    write_documents (Optional[Callable]): Writes Documents, which know more than Docs, to a folder.
+    write_documents (Optional[Callable]): Writes Documents, which know more than Docs, to a path.
+    is_folder (bool): Whether that path is a folder; otherwise it is a file, beside which there may be others.
     """
 
     detect: Callable[[Path], bool]
     read: Callable[[Path, Options], Iterator[Document]]
     hint: str
     write: Optional[Callable[[Iterable[Doc], Path, Options], None]] = None
-    write_documents: Optional[Callable[[Iterable[Document], Path], Iterator[Document]]] = None
+    write_documents: Optional[Callable[[Iterable[Document], Path, Options], Iterator[Document]]] = None
+    is_folder: bool = False
 
 
 def detect(path: Path) -> str:
@@ -140,8 +145,15 @@ FORMATS: Dict[str, Format] = {
         is_standoff,
         lambda path, options: read_standoff(path),
         "brat: a folder of .txt and .ann files",
-        write_documents=write_standoff,
+        write_documents=lambda documents, path, options: write_standoff(documents, path),
+        is_folder=True,
     ),
     "spacy": Format(_is_spacy, _read_spacy, "spaCy's .spacy", _write_spacy),
+    "label_studio": Format(
+        is_label_studio,
+        lambda path, options: read_label_studio(path, options.encoding, options.label_studio),
+        "exports of Label Studio: JSON, JSON_MIN, CSV, TSV",
+        write_documents=lambda documents, path, options: write_label_studio(documents, path, options.label_studio),
+    ),
     "columns": Format(_is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns),
 }
