@@ -164,7 +164,7 @@ def _tasks(path: Path, encoding: str) -> Iterator[_Found]:
     for file in text_files(path, encoding=encoding):
         with readable(file.name, encoding):
             pending: Optional[_Found] = None
-            for found in _records(file, path.is_dir()):
+            for found in _records(file, path.is_dir() or path.suffix.lower() == ".zip"):
                 record = found.value
                 if isinstance(record, dict) and _is_stored(record) and isinstance(record["task"], dict):
                     _join(stored, found._replace(value=_of_storage(record)))

@@ -175,7 +175,7 @@ def find_unit(offsets: Offsets, regions: Sequence[Region], asked: str, log: Task
         if region.quoted is None:
             unchecked += 1
             continue
-        votes.update(unit for unit, span in spans.items() if offsets.says(span, region.quoted))
+        votes.update(unit for unit, span in spans.items() if offsets.says_well(span, region.quoted))
     if votes[UTF_16] > votes[CODE_POINTS]:
         message = (
             f"offsets were counted in UTF-16 units ({votes[UTF_16]} regions quote what is there): they were converted."
@@ -227,13 +227,15 @@ def _repaired(offsets: Offsets, region: Region, unit: str, log: TaskLog, name: s
     assert region.start is not None
     assert region.end is not None
     assert region.quoted is not None
+    if page and region.type != LABELS[0]:
+        message = f"{name} is a region of HTML, where text and tags cannot be told apart: it was left out."
+        log.lost("region of HTML", message, len(region.labels))
+        return None
     told = offsets.find(region.start, region.end, unit, region.quoted)
     said = offsets.span(region.start, region.end, unit)
     there = f'"{offsets.text[said[0] : said[1]][:60]}"' if said else "nothing"
     where = f'{name} quotes "{region.quoted[:60]}", but at its offsets, {region.start}-{region.end}, stands {there}'
-    if told.span is None and page and region.type != LABELS[0]:
-        log.lost("region of HTML", f"{where}: in HTML, text and tags cannot be told apart.", len(region.labels))
-    elif told.span is None:
+    if told.span is None:
         message = f"{where}; {told.how}. The text may have been edited after annotation."
         log.lost("text that differs", message, len(region.labels))
     else:

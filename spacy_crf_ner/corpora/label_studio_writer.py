@@ -93,9 +93,13 @@ class _Writer:
             for who, results in part.results().items():
                 said.setdefault(who, []).extend(results)
                 scores.setdefault(who, []).extend(part.scores.get(who, []))
+        if not said and any(document.annotated for document in documents):
+            said[""], scores[""] = [], []  # somebody looked, and found nothing
         task["data"] = data
         if self._settings.as_annotations:
-            task["annotations"] = [_annotation(who, results) for who, results in said.items()]
+            # without names: Label Studio refuses those whom it does not know
+            usual = {"was_cancelled": False, "ground_truth": False}
+            task["annotations"] = [{"result": results, **usual} for results in said.values()]
         else:
             given = info.get("scores", {})
             task["predictions"] = [
@@ -183,18 +187,8 @@ def _prediction(
     return prediction
 
 
-def _annotation(who: str, results: Sequence[Result]) -> Dict[str, Any]:
-    # who it was is for Label Studio to say: it refuses those whom it does not know
-    annotation = {"result": [*results], "was_cancelled": False, "ground_truth": False}
-    if who.isdecimal() and who.isascii():
-        annotation["completed_by"] = int(who)
-    elif "@" in who:
-        annotation["completed_by"] = {"email": who}
-    return annotation
-
-
 class _Part:
-    """What is said of one text of a task. scores (Dict[str, List[Optional[float]]]): Of its entities, by their origin."""
+    """What is said of one text of a task. scores (Dict[str, List[Optional[float]]]): Of entities, by their origin."""
 
     def __init__(self, document: Document, names: _Names, writer: _Writer) -> None:
         self._document = document
@@ -207,7 +201,7 @@ class _Part:
         self.scores: Dict[str, List[Optional[float]]] = {}
 
     def results(self) -> Dict[str, List[Result]]:
-        """Results by who said them; none at all where the text is not annotated."""
+        """Results by who said them."""
         found: Dict[str, List[Result]] = {}
         groups: Dict[str, List[Entity]] = {}
         for entity in self._document.entities:
@@ -228,8 +222,6 @@ class _Part:
         for who, results in self._info.get("results", {}).items():
             here = found.setdefault("" if self._writer.settings.model_version else who, [])
             here += [result for result in results if self._may_say(result)]
-        if not found and self._document.annotated:
-            found[""] = []
         self._remark_links()
         return found
 
@@ -344,7 +336,10 @@ class _Part:
         kind, name = text_of(result, "type"), text_of(result, "from_name")
         said = result["value"].get(kind) if isinstance(result.get("value"), dict) else None
         values = {one for one in said if isinstance(one, str)} if isinstance(said, list) else set()
-        if self._writer.about(self._names, name, kind, values, per_region=False) is not None:
+        # it may be of a text without entities, whose key is then its name
+        names = self._names._replace(to_name=text_of(result, "to_name") or self._names.to_name)
+        if self._writer.about(names, name, kind, values, per_region=False) is not None:
+            self._writer.made.texts.setdefault(names.to_name, names.to_name)
             return True
         where = self._document.source
         message = f"{name} ({kind}) has no tag: it was not written."

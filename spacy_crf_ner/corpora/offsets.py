@@ -10,6 +10,7 @@ CODE_POINTS, UTF_16 = "code-points", "utf-16"
 # a line feed as one.
 LINE_ENDS = "line ends as one"
 GAPS = re.compile(r"(?:\\[nr]|\s)+")
+AT_START, AT_END = re.compile(r"\\[nr]|\s"), re.compile(r"(?:\\[nr]|\s)\Z")
 
 
 class Told(NamedTuple):
@@ -62,6 +63,13 @@ class Offsets:
         """Whether a quoted text stands there. White space is not compared: browsers change it."""
         return span is not None and _squeezed(self.text[span[0] : span[1]]) == _squeezed(quoted)
 
+    def says_well(self, span: Optional[Span], quoted: str) -> bool:
+        """Whether it does, and begins and ends with white space only if that is quoted."""
+        if span is None or not self.says(span, quoted):
+            return False
+        ends = [(bool(AT_START.match(text)), bool(AT_END.search(text))) for text in (self.text[slice(*span)], quoted)]
+        return ends[0] == ends[1]
+
     def find(self, start: int, end: int, unit: str, quoted: str) -> Told:
         """Where a quoted text is, starting from offsets that may be wrong.
 
@@ -78,7 +86,7 @@ class Offsets:
             (self.span(start, end, LINE_ENDS), "its offsets count line ends as one character"),
         ]
         for span, how in ways:
-            if self.says(span, quoted):
+            if self.says_well(span, quoted):
                 return Told(span, how)
         words = [word for word in GAPS.split(quoted) if word]
         found = [*re.finditer(r"(?:\\[nr]|\s)*".join(map(re.escape, words)), self.text)][:2] if words else []
