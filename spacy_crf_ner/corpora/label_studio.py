@@ -285,7 +285,9 @@ def read_label_studio(path: Path, encoding: str = "utf-8", settings: LabelStudio
     configuration = read_configuration(settings.configuration) if settings.configuration else Configuration()
     reader = _Reader(settings, configuration)
     taken: Set[str] = set()
+    # problems of tasks without a document go to the next one, or to the last
     carried = TaskLog("")
+    last: List[Document] = []
     for found in _tasks(path, encoding):
         log = TaskLog(found.where(), carried.problems, carried.unread)
         try:
@@ -300,15 +302,16 @@ def read_label_studio(path: Path, encoding: str = "utf-8", settings: LabelStudio
         for document in documents:
             document.id = _unique(document.id, taken, log)
             taken.add(document.id)
-        # of all texts of a task
         documents[0].problems, documents[0].unread = log.problems, log.unread
-        yield from documents
-    if carried.problems and not taken:
+        yield from last
+        last = documents
+    if carried.problems and not last:
         more = f" And {len(carried.problems) - 1:,} more." if len(carried.problems) > 1 else ""
         raise CorpusError(f"No task could be read. First: {carried.problems[0]}{more}")
-    if carried.problems:
-        # what follows the last task that could be read
-        yield Document(f"{path.stem}-unreadable", "", annotated=False, problems=carried.problems, unread=carried.unread)
+    if last:
+        last[-1].problems += carried.problems
+        last[-1].unread += carried.unread
+    yield from last
 
 
 def _unique(id: str, taken: Set[str], log: TaskLog) -> str:
