@@ -11,6 +11,7 @@ from typing import Any, Dict
 import pytest
 import spacy
 from spacy.cli._util import app
+from spacy.language import Language
 from spacy.tokens import DocBin
 from spacy.util import registry
 from thinc.api import Config
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 import spacy_crf_ner.cli.app  # noqa: F401  (hangs the commands on spaCy's)
 from spacy_crf_ner.training.settings import read_extras
 
-from .conftest import ROOT, make_examples
+from .conftest import ROOT, TEXTS, make_examples
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -118,7 +119,13 @@ def test_the_recipes_for_corpora_read_them(tmp_path: Any) -> None:
 
 def test_the_examples_of_convert_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "commands.md").read_text()
+    text = (
+        (ROOT / "docs" / "commands.md")
+        .read_text()
+        .split("## `convert")[1]
+        .split("\n## ")[0]
+        .split("### Label Studio")[0]
+    )
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
         for part in re.split(r"^(python -m spacy .*\n)", block, flags=re.MULTILINE):
             if part.startswith("python -m spacy "):
@@ -140,6 +147,40 @@ def test_the_examples_of_convert_run(tmp_path: Any, monkeypatch: pytest.MonkeyPa
     assert sorted(path.name for path in (tmp_path / "brat").glob("*.ann")) == ["notes-000001.ann", "notes-000002.ann"]
 
 
+def test_the_label_studio_workflow_runs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, trained: Language) -> None:
+    """All its commands, but for the training, whose result is here already."""
+    monkeypatch.chdir(tmp_path)
+    tasks = []
+    for number, (text, spans) in enumerate(TEXTS, start=1):
+        doc = spacy.blank("en").make_doc(text)
+        places = [(doc[a].idx, doc[b - 1].idx + len(doc[b - 1]), label) for a, b, label in spans]
+        results = [
+            {"type": "labels", "value": {"start": a, "end": b, "text": text[a:b], "labels": [label]}}
+            for a, b, label in places
+        ]
+        tasks.append({"id": number, "data": {"text": text}, "annotations": [{"result": results}]})
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in TEXTS))
+    (tmp_path / "training").mkdir()
+    trained.to_disk(tmp_path / "training" / "model-best")
+    page = (ROOT / "docs" / "commands.md").read_text()
+    (block,) = re.findall(r"```bash\n(.*?)```", page.split("### Label Studio")[1].split("\n## ")[0], re.DOTALL)
+    for line in block.splitlines():
+        words = line.removeprefix("python -m spacy ").split()
+        if "train" not in words:
+            result = CliRunner().invoke(app, words)
+            assert result.exit_code == 0, (line, result.output)
+    written = json.loads((tmp_path / "tasks.json").read_text())
+    assert [task["data"]["text"] for task in written] == [text for text, _ in TEXTS]
+    for task, old in zip(written, tasks):
+        (prediction,) = task["predictions"]
+        assert prediction["model_version"] == "v1"
+        assert all(0 < result["score"] <= 1 for result in prediction["result"])
+        places = [result["value"] for result in old["annotations"][0]["result"]]  # type: ignore[index]
+        assert [result["value"] for result in prediction["result"]] == places
+    assert '<Label value="DRUG"' in (tmp_path / "tasks.xml").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -158,6 +199,7 @@ def test_links_inside_the_repository_lead_somewhere(page: Any) -> None:
         ("optimizers", "spacy_crf_ner.AdamW.v1"),
         ("readers", "spacy_crf_ner.Standoff.v1"),
         ("readers", "spacy_crf_ner.Columns.v1"),
+        ("readers", "spacy_crf_ner.LabelStudio.v1"),
         ("readers", "spacy_crf_ner.DocumentContext.v1"),
         ("readers", "spacy_crf_ner.Jsonl.v1"),
         ("readers", "spacy_crf_ner.Tables.v1"),

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..corpora.document import Document, Problem, Report
 from ..corpora.files import STANDARD, CorpusError
 from ..corpora.formats import FORMATS, Format, Options, add_doc, detect
+from ..corpora.label_studio import ANNOTATORS, OFFSETS, PREDICTIONS, LabelStudio
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_doc
 from ..corpora.records import KEYS, Naming
 from .errors import clear_errors, fail, good, umask, written_whole
@@ -66,6 +67,37 @@ def convert(
     shard: Optional[int] = typer.Option(
         None, "--shard", help="Write a folder of .spacy files of so many documents each, in bounded memory."
     ),
+    annotators: str = typer.Option(
+        "first", "--annotators", help=f"Of several annotations of a Label Studio task: {', '.join(ANNOTATORS)}."
+    ),
+    predictions: str = typer.Option(
+        "none", "--predictions", help=f"Models' predictions in Label Studio tasks: {', '.join(PREDICTIONS)}."
+    ),
+    offsets: str = typer.Option(
+        "auto", "--offsets", help=f"How Label Studio's offsets count characters: {', '.join(OFFSETS)}."
+    ),
+    text_key: str = typer.Option(
+        "",
+        "--text-key",
+        help="Of Label Studio tasks: key of the data that holds the text. Default: all annotated ones.",
+    ),
+    labelling_config: Optional[Path] = typer.Option(
+        None, "--labelling-config", help="The Label Studio project's labelling configuration, an XML file."
+    ),
+    from_name: str = typer.Option(
+        "", "--from-name", help="Of Label Studio tasks that are written: name of the tag that labels."
+    ),
+    to_name: str = typer.Option(
+        "", "--to-name", help="Of Label Studio tasks that are written: name of the tag that shows the text."
+    ),
+    model_version: str = typer.Option(
+        "",
+        "--model-version",
+        help="Of predictions in Label Studio tasks that are written. Default: where they are from.",
+    ),
+    as_annotations: bool = typer.Option(
+        False, "--as-annotations", help="Write entities to Label Studio tasks as annotations, not as predictions."
+    ),
     strict: bool = typer.Option(False, "--strict", help="Exit with 1 if anything was left out."),
     report: Optional[Path] = typer.Option(
         None, "--report", help="Write everything that was wrong to this file, a line each."
@@ -80,7 +112,10 @@ def convert(
     if source is not None and source not in FORMATS:
         raise CorpusError(f"--from {source}: the format is not one of {', '.join(FORMATS)}.")
     naming = Naming(_keys(keys), tag_names.split(",") if tag_names else (), spans)
-    options = Options(encoding, numbers(columns), sentences, spans, scheme, naming)  # type: ignore[arg-type]
+    tasks = LabelStudio(
+        annotators, predictions, offsets, text_key, labelling_config, from_name, to_name, model_version, as_annotations
+    )
+    options = Options(encoding, numbers(columns), sentences, spans, scheme, naming, tasks)  # type: ignore[arg-type]
     placing = Placing(alignment=align, discontinuous=discontinuous)  # type: ignore[arg-type]
     nlp = blank(lang)
     found = source or detect(input)
@@ -92,7 +127,7 @@ def convert(
         counts = Report(listing=listing)
         with written_folder(output) if form.to_folder or shard else written(output) as beside:
             if form.write_documents is not None:
-                for document in form.write_documents(documents, beside):
+                for document in form.write_documents(documents, beside, options):
                     _count(document, counts)
             elif shard:
                 _write_shards(_placed(documents, nlp, placing, counts), beside, shard)
@@ -160,15 +195,28 @@ def _summarize(counts: Report) -> None:
 
 @contextmanager
 def written(output: Path) -> Iterator[Path]:
-    """A path to write to, whose file then takes its name, or goes to standard output."""
-    if output != STANDARD:
-        with written_whole(output) as beside:
-            yield beside
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder) / "output"
-        with (Path(folder) / "output").open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
+    """A path to write to, whose file then takes its name, or goes to standard output.
+
+    What is written beside it goes beside OUTPUT, but for files that are there already.
+    """
+    if output.is_dir() and output != STANDARD:
+        raise CorpusError(f"{output}: it is a folder, and a file is to be written there.")
+    target = Path("output") if output == STANDARD else output
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=None if output == STANDARD else target.parent, prefix=".") as folder:
+        beside = Path(folder) / target.name
+        yield beside
+        if output == STANDARD:
+            with beside.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            return
+        for made in sorted(Path(folder).iterdir()):
+            place = target.parent / made.name
+            if made != beside and place.exists():
+                _say(f"{place} is there already, and stays as it is.")
+                continue
+            made.chmod(0o666 & ~umask())
+            made.replace(place)
 
 
 @contextmanager
@@ -207,12 +255,12 @@ def _count(document: Document, counts: Report) -> None:
     counts.note(document.problems)
 
 
-def write_documents(form: Format, documents: Iterable[Document], output: Path) -> Report:
+def write_documents(form: Format, documents: Iterable[Document], output: Path, options: Options = Options()) -> Report:
     """Write Documents in a format that takes them as they are. RETURNS (Report): What became of them."""
     assert form.write_documents is not None
     counts = Report()
     with written_folder(output) if form.to_folder else written(output) as beside:
-        for document in form.write_documents(documents, beside):
+        for document in form.write_documents(documents, beside, options):
             _count(document, counts)
     return counts
 

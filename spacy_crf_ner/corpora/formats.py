@@ -12,6 +12,8 @@ from .columns import SCHEMES, Scheme, looks_like_columns, read_columns, write_co
 from .document import Document
 from .files import STANDARD, CorpusError, text_files
 from .jsonl import is_jsonl, read_jsonl, write_jsonl
+from .label_studio import LabelStudio, is_label_studio, read_label_studio
+from .label_studio_writer import write_label_studio
 from .placing import ID, from_doc
 from .records import Naming
 from .standoff import is_standoff, read_standoff
@@ -31,6 +33,7 @@ class Options:
         given: found out. sentences (int): Of columns: how many make a document where the file marks none; 0: all.
     spans (str): Of Docs: where the entities are; "": the group "entities" where there is one, otherwise `doc.ents`.
     scheme (str): Of columns that are written. naming (Naming): What things are called in JSON and tables.
+    label_studio (LabelStudio): Of Label Studio's files.
     """
 
     encoding: str = "utf-8"
@@ -39,6 +42,7 @@ class Options:
     spans: str = ""
     scheme: Scheme = "iob2"
     naming: Naming = field(default_factory=Naming)
+    label_studio: LabelStudio = field(default_factory=LabelStudio)
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
@@ -52,7 +56,8 @@ class Format(NamedTuple):
 
     detect (Callable): Whether a path holds it. read (Callable): Its documents. hint (str): What it looks like.
     write (Optional[Callable]): Writes Docs to a path; None: it is `write_documents` that writes.
-    write_documents (Optional[Callable]): Writes Documents, which know more than Docs. to_folder (bool): To a folder.
+    write_documents (Optional[Callable]): Writes Documents, which know more than Docs.
+    to_folder (bool): Whether that is to a folder; otherwise to a file, beside which it may write others.
     Both are None of what is read only.
     """
 
@@ -60,7 +65,7 @@ class Format(NamedTuple):
     read: Callable[[Path, Options], Iterator[Document]]
     hint: str
     write: Optional[Callable[[Iterable[Doc], Path, Options], None]] = None
-    write_documents: Optional[Callable[[Iterable[Document], Path], Iterator[Document]]] = None
+    write_documents: Optional[Callable[[Iterable[Document], Path, Options], Iterator[Document]]] = None
     to_folder: bool = False
 
     @property
@@ -173,15 +178,21 @@ FORMATS: Dict[str, Format] = {
         is_standoff,
         lambda path, options: read_standoff(path),
         "brat: a folder of .txt and .ann files",
-        write_documents=write_standoff,
+        write_documents=lambda documents, path, options: write_standoff(documents, path),
         to_folder=True,
     ),
     "spacy": Format(_is_spacy, _read_spacy, "spaCy's .spacy", _write_spacy),
+    "label_studio": Format(
+        is_label_studio,
+        lambda path, options: read_label_studio(path, options.encoding, options.label_studio),
+        "exports of Label Studio: JSON, JSON_MIN, CSV, TSV",
+        write_documents=lambda documents, path, options: write_label_studio(documents, path, options.label_studio),
+    ),
     "jsonl": Format(
         is_jsonl,
         lambda path, options: read_jsonl(path, options.encoding, options.naming),
         "JSON lines or JSON: text and spans, or tokens and tags",
-        write_documents=write_jsonl,
+        write_documents=lambda documents, path, options: write_jsonl(documents, path),
     ),
     "csv": Format(
         is_csv,

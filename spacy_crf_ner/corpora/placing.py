@@ -84,8 +84,7 @@ def to_doc(
     if report is not None:
         report.documents += 1
         report.links.update(link.kind for link in document.links)
-        if document.annotated:
-            report.annotated += len(document.entities) + document.unread
+        report.annotated += document.unread + (len(document.entities) if document.annotated else 0)
     if document.annotated:
         kept = _set_entities(document, doc, placing)
         if report is not None:

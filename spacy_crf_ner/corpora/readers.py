@@ -16,6 +16,7 @@ from ..context import set_context, with_neighbours
 from .document import Document, Report
 from .files import CorpusError
 from .formats import Options, read, read_table
+from .label_studio import LabelStudio as LabelStudioOptions
 from .placing import ALL_ENTITIES, Alignment, Discontinuous, Placing, SpanSetter, to_doc
 from .records import Naming
 from .standoff import read_standoff
@@ -156,6 +157,52 @@ def Tables(
     placing = Placing(span_setter, alignment, discontinuous)
     documents = partial(read_table, options=options)
     return AnnotationReader(Path(path), documents, placing, limit, sample, seed, augmenter or dont_augment)
+
+
+def LabelStudio(
+    path: Path,
+    *,
+    annotators: str = "first",
+    predictions: str = "none",
+    offsets: str = "auto",
+    text_key: str = "",
+    labelling_config: Optional[Path] = None,
+    encoding: str = "utf-8",
+    span_setter: SpanSetter = ("ents", ALL_ENTITIES),
+    alignment: Alignment = "expand",
+    discontinuous: Discontinuous = "skip",
+    limit: int = 0,
+    sample: Optional[int] = None,
+    seed: int = 0,
+    augmenter: Optional[Augmenter] = None,
+) -> Callable[[Language], Iterable[Example]]:
+    """Read exports of Label Studio as a corpus.
+
+    path (Path): A file (JSON, JSON_MIN, CSV or TSV), a folder of files, a .gz or a .zip.
+    annotators (str): Of several annotations of a task: "first": the one that was completed first; "all"; "majority":
+        entities that more than half of them have. "first" and "majority" read only ground truth, where there is any.
+    predictions (str): Models' predictions: "none"; "missing": the newest of tasks without annotation; "all".
+    offsets (str): How characters are counted: "auto": found out; "code-points"; "utf-16".
+    text_key (str): Key of the tasks' data that holds the text; "": all that are annotated.
+    labelling_config (Optional[Path]): The project's labelling configuration, which says which text is where.
+    encoding (str): Of the files.
+    span_setter, alignment, discontinuous, limit, sample, seed, augmenter: See `Standoff`.
+    RETURNS (Callable): From nlp to its examples.
+    RAISES (CorpusError): A setting is none of these; when it is read: see `corpora.label_studio.read_label_studio`.
+    """
+    if path is None:
+        raise CorpusError("spacy_crf_ner.LabelStudio.v1 has no path. Set it with --paths.train and --paths.dev.")
+    config = Path(labelling_config) if labelling_config is not None else None
+    options = Options(encoding, label_studio=LabelStudioOptions(annotators, predictions, offsets, text_key, config))
+    return AnnotationReader(
+        Path(path),
+        partial(read, name="label_studio", options=options),
+        Placing(span_setter, alignment, discontinuous),
+        limit,
+        sample,
+        seed,
+        augmenter or dont_augment,
+    )
 
 
 class AnnotationReader:

@@ -88,6 +88,12 @@ def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
         (["convert", "{notes}", "{tmp}/o.spacy", "--align", "left"], 'alignment = "left" is not one of'),
         (["convert", "{notes}", "{tmp}/o.spacy", "--columns", "a"], "--columns a: give numbers"),
         (["convert", "{notes}", "{notes}", "--to", "standoff"], "must be a folder that is new or empty"),
+        (["convert", "{notes}", "{tmp}/o.spacy", "--annotators", "some"], 'annotators = "some" is not one of'),
+        (
+            ["convert", "{notes}", "{tmp}/o.json", "--to", "label_studio", "--labelling-config", "{tmp}/x"],
+            "No such file",
+        ),
+        (["convert", "{notes}", "{tmp}", "--to", "label_studio"], "it is a folder"),
         (["convert", "-", "{tmp}/o.spacy"], "name its format with --from"),
         (["convert", "{notes}", "{tmp}/o.spacy", "--lang", "qq"], "--lang qq"),
         (["split", "{tmp}/none.spacy", "{tmp}/o"], "no such file"),
@@ -177,6 +183,16 @@ def test_convert_goes_from_each_format_to_each(notes: Path, tmp_path: Path) -> N
 
     assert tokens(again) == tokens(read(first))
     assert "S-" in columns.read_text()
+    tasks = convert(notes, "tasks.json", "--to", "label_studio", "--as-annotations")
+    assert (tmp_path / "tasks.xml").exists()
+    numbered = {(start, end, label) for _, start, end, label in entities(read(convert(tasks, "e.spacy")))}
+    assert numbered == {(start, end, label) for _, start, end, label in entities(read(first))}
+    piped = run("convert", notes, "-", "--to", "label_studio", "--as-annotations")
+    assert piped.stdout == tasks.read_text(encoding="utf-8")
+    (tmp_path / "tasks.xml").write_text("mine")
+    convert(notes, "tasks.json", "--to", "label_studio")
+    assert (tmp_path / "tasks.xml").read_text() == "mine"
+    assert not list(tmp_path.glob(".*"))
     folder = convert(columns, "brat2", "--to", "standoff")
     assert len(list(folder.glob("*.ann"))) == 12
     assert (folder / "annotation.conf").exists()
