@@ -229,7 +229,7 @@ class _File:
     def __init__(self, source: str, stem: str, naming: Naming, tag_names: Sequence[str]) -> None:
         self._source = source
         self._naming = naming
-        self._tag_names = list(tag_names)
+        self._label_names = self._tag_names = list(tag_names)
         if tag_names and not any(has_prefix(name) for name in tag_names):
             # labels alone: neighbours with the same one are one entity
             self._tag_names = [name if is_tag(name) else f"I-{name}" for name in tag_names]
@@ -329,7 +329,7 @@ class _File:
             if isinstance(groups, dict) and len(groups) > 1:
                 rest[key] = {name: group for name, group in groups.items() if group is not spans}
             for span in spans:
-                take_span(document, span, where, line, self._tag_names, units)
+                take_span(document, span, where, line, self._label_names, units)
         if not isinstance(said, bool) and answer in REFUSED:
             document.annotated = False
             message = f'its answer is "{answer}": it counts as not annotated.'

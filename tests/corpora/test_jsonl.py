@@ -262,6 +262,8 @@ def test_numbers_of_tags_need_names(tmp_path: Path) -> None:
     assert entities(document) == FEVER
     (labels,) = read(tmp_path, {**record, "ner_tags": [1, 0, 2, 2]}, tag_names=["O", "PROBLEM", "PLACE"])
     assert entities(labels) == FEVER
+    numbered = {"text": "Fever", "spans": [{"start": 0, "end": 5, "label": 1}]}
+    assert [entities(document) for document in read(tmp_path, numbered, tag_names=["O", "PROBLEM"])] == [FEVER[:1]]
     (unknown,) = read(tmp_path, {**record, "ner_tags": [-100, 0, 3, 4]}, tag_names=names)
     assert unknown.unknown == [0]
     features = [{"name": "ner_tags", "type": {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "Sequence"}}]
