@@ -119,13 +119,8 @@ def test_the_recipes_for_corpora_read_them(tmp_path: Any) -> None:
 
 def test_the_examples_of_convert_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (
-        (ROOT / "docs" / "commands.md")
-        .read_text()
-        .split("## `convert")[1]
-        .split("\n## ")[0]
-        .split("### Label Studio")[0]
-    )
+    page = (ROOT / "docs" / "commands.md").read_text()
+    text = page.split("## `convert")[1].split("\n## ")[0].split("### Label Studio")[0]
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
         for part in re.split(r"^(python -m spacy .*\n)", block, flags=re.MULTILINE):
             if part.startswith("python -m spacy "):

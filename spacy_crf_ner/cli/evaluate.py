@@ -127,8 +127,8 @@ def evaluate(
 
 def _options(settings: Settings, options: Options, source: Optional[str]) -> Dict[str, Any]:
     """What was asked for, under the names of the command line."""
-    found = {**asdict(settings), **asdict(options), "from": source}
-    del found["scheme"]  # of files that are written
+    reading = {name: getattr(options, name) for name in ("encoding", "columns", "sentences", "spans")}
+    found = {**asdict(settings), **reading, "from": source}
     overlap = found.pop("overlap")
     return {**found, "overlap_unit": overlap["unit"], "min_overlap": overlap["least"]}
 
