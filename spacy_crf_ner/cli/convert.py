@@ -81,7 +81,6 @@ def convert(
             form.write(docs, beside, options)
     else:
         _write_folder(form, documents, output, counts)
-        _summarize(counts)
     if report is not None:
         with written_whole(report) as beside:
             beside.write_text("".join(f"{problem}\n" for problem in counts.problems), encoding="utf-8")
@@ -106,6 +105,8 @@ def _say(message: str) -> None:
 
 
 def _summarize(counts: Report) -> None:
+    if not counts.documents:
+        fail("There is no document in it, so nothing was written.")
     for line in counts.summary():
         _say(line)
     if counts.annotated and not counts.kept:
@@ -138,6 +139,7 @@ def _write_folder(form: Format, documents: Iterable[Document], output: Path, cou
             counts.annotated += len(document.entities) + document.unread
             counts.kept += len(document.entities)
             counts.problems += document.problems
+        _summarize(counts)
         beside.chmod(0o777 & ~umask())
         if output.is_dir():
             output.rmdir()

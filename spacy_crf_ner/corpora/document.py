@@ -76,7 +76,8 @@ class Problem:
     lost: bool = True
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
+        # one line, whatever characters of a file it cites
+        return " ".join(f"{self.where}: {self.message}".splitlines())
 
 
 @dataclass
