@@ -8,6 +8,7 @@ from .convert import convert
 from .init_config import init_config
 from .quantize import quantize
 from .split import split
+from .stats import stats
 from .train import train
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ init = typer.Typer(name="init", help="Start a project.", no_args_is_help=True)
 init.command("config")(init_config)
 app.add_typer(init)
 app.command("convert")(convert)
+app.command("stats")(stats)
 app.command("split")(split)
 app.command("check")(check)
 app.command("quantize")(quantize)
