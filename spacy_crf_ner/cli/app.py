@@ -6,9 +6,12 @@ from spacy.cli._util import app as spacy_app  # the only way in that spaCy's own
 from .check import check
 from .convert import convert
 from .init_config import init_config
+from .merge import merge
 from .quantize import quantize
+from .rename_labels import rename_labels
 from .split import split
 from .stats import stats
+from .subsample import subsample
 from .train import train
 
 app = typer.Typer(
@@ -22,6 +25,9 @@ app.add_typer(init)
 app.command("convert")(convert)
 app.command("stats")(stats)
 app.command("split")(split)
+app.command("merge")(merge)
+app.command("subsample")(subsample)
+app.command("rename-labels")(rename_labels)
 app.command("check")(check)
 app.command("quantize")(quantize)
 app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)

@@ -5,11 +5,10 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterable, Iterator, List, Optional
+from typing import Callable, Iterable, Iterator, Optional
 
 import spacy
 import typer
-from spacy.tokens import Doc, DocBin
 from tqdm import tqdm
 
 from ..corpora.document import Document, Report
@@ -17,6 +16,7 @@ from ..corpora.files import STANDARD, CorpusError
 from ..corpora.formats import FORMATS, Format, Options, detect
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_docs
 from .errors import clear_errors, fail, good, umask, written_whole
+from .options import numbers
 
 
 @clear_errors
@@ -65,7 +65,7 @@ def convert(
             raise CorpusError(f"{option} {name}: the format is not one of {', '.join(FORMATS)}.")
     if target == "spacy" and output.suffix != ".spacy":
         raise CorpusError(f"{output}: OUTPUT must end in .spacy.")
-    options = Options(encoding, _numbers(columns), sentences, spans, scheme)  # type: ignore[arg-type]
+    options = Options(encoding, numbers(columns), sentences, spans, scheme)  # type: ignore[arg-type]
     placing = Placing(alignment=align, discontinuous=discontinuous)  # type: ignore[arg-type]
     nlp = blank(lang)
     found = source or detect(input)
@@ -80,7 +80,7 @@ def convert(
         with _written(output) as beside:
             form.write(docs, beside, options)
     else:
-        _write_folder(form, documents, output, counts)
+        write_folder(form, documents, output, counts, _summarize)
     if report is not None:
         with written_whole(report) as beside:
             beside.write_text("".join(f"{problem}\n" for problem in counts.problems), encoding="utf-8")
@@ -91,13 +91,6 @@ def convert(
         good(f"Wrote {output}")
     if strict and counts.lost:
         fail(f"--strict: {counts.lost:,} of {counts.annotated:,} entities were left out. {output} holds the others.")
-
-
-def _numbers(columns: Optional[str]) -> List[int]:
-    try:
-        return [int(column) for column in columns.split(",")] if columns else []
-    except ValueError as error:
-        raise CorpusError(f"--columns {columns}: give numbers, as in 0,3.") from error
 
 
 def _say(message: str) -> None:
@@ -126,8 +119,17 @@ def _written(output: Path) -> Iterator[Path]:
             shutil.copyfileobj(file, sys.stdout.buffer)
 
 
-def _write_folder(form: Format, documents: Iterable[Document], output: Path, counts: Report) -> None:
-    """Write Documents into a new folder, which is there when it is whole."""
+def write_folder(
+    form: Format,
+    documents: Iterable[Document],
+    output: Path,
+    counts: Report,
+    check: Callable[[Report], None] = lambda counts: None,
+) -> None:
+    """Write Documents into a new folder, which is there when it is whole.
+
+    counts (Report): Is brought up to date. check (Callable): Is called with it before the folder takes its name.
+    """
     if output == STANDARD or output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise CorpusError(f"{output}: OUTPUT must be a folder that is new or empty.")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +141,7 @@ def _write_folder(form: Format, documents: Iterable[Document], output: Path, cou
             counts.annotated += len(document.entities) + document.unread
             counts.kept += len(document.entities)
             counts.problems += document.problems
-        _summarize(counts)
+        check(counts)
         beside.chmod(0o777 & ~umask())
         if output.is_dir():
             output.rmdir()
@@ -158,9 +160,3 @@ def blank(lang: str) -> "spacy.language.Language":
         ) from error
     nlp.max_length = 10**9
     return nlp
-
-
-def write_docs(docs: Iterable[Doc], path: Path) -> None:
-    """Write a .spacy file, whole or not at all."""
-    with written_whole(path) as beside:
-        DocBin(docs=docs, store_user_data=True).to_disk(beside)
