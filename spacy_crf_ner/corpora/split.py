@@ -12,6 +12,8 @@ from .items import Item, said_by
 
 # Documents that a message names.
 NAMED = 5
+# What bounds the time of the last step of stratification: units that are tried, how often each, with how many others.
+SWAPPED, PASSES, CANDIDATES = 5000, 3, 1000
 
 
 def group_items(items: Sequence[Item], by: Optional[str] = None, same_text_together: bool = True) -> List[List[int]]:
@@ -146,7 +148,8 @@ def stratify(counts: np.ndarray, sizes: np.ndarray, shares: Sequence[float], see
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, algorithm 1): always the label next that the fewest
     undealt units have, since it is the hardest to get right, and each of its units to the part that lacks most of it.
     Here a unit counts with all its occurrences, those with many first; and a part that has its documents gets more only
-    when all have theirs.
+    when all have theirs. At the end units of the same size change places where that helps: documents with many labels
+    are dealt out for the sake of one of them, and the others suffer.
     """
     n_units, n_parts = len(sizes), len(shares)
     if n_units < n_parts:
@@ -179,7 +182,38 @@ def stratify(counts: np.ndarray, sizes: np.ndarray, shares: Sequence[float], see
     for unit in rest[np.argsort(-sizes[rest], kind="stable")].tolist():
         give(unit, room)
     _fill_empty(part_of, sizes, n_parts)
+    if counts.shape[1]:
+        _swap(part_of, counts, sizes, fraction, order)
     return part_of
+
+
+def _swap(part_of: np.ndarray, counts: np.ndarray, sizes: np.ndarray, fraction: np.ndarray, order: np.ndarray) -> None:
+    """Let units of the same size change places while that brings the labels of all parts nearer to their shares.
+
+    order (np.ndarray): The units, in the order in which they are tried. What is made smaller is the sum over parts and
+    labels of the squared deviation, as a share of the label.
+    """
+    shares = counts / np.maximum(counts.sum(0), 1)  # (units, labels)
+    lacking = fraction[:, None] * (counts.sum(0) > 0) - np.stack(
+        [shares[part_of == part].sum(0) for part in range(len(fraction))]
+    )
+    of_size = {size: order[sizes[order] == size] for size in np.unique(sizes).tolist()}
+    for unit in np.tile(order[:SWAPPED], PASSES).tolist():
+        others = of_size[int(sizes[unit])]
+        # from another place for each, so that a few of many do not stand for all
+        others = np.roll(others, -unit)[:CANDIDATES]
+        others = others[part_of[others] != part_of[unit]]
+        if not len(others):
+            continue
+        change = shares[unit] - shares[others]  # (others, labels)
+        gain = lacking[part_of[unit]] - lacking[part_of[others]]
+        cost = (change * (gain + change)).sum(1)
+        best = int(cost.argmin())
+        if cost[best] < -1e-12:
+            other = int(others[best])
+            lacking[part_of[unit]] += change[best]
+            lacking[part_of[other]] -= change[best]
+            part_of[unit], part_of[other] = part_of[other], part_of[unit]
 
 
 def _whole_shares(n: int, shares: np.ndarray) -> np.ndarray:
