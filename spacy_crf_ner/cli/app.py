@@ -5,6 +5,7 @@ from spacy.cli._util import app as spacy_app  # the only way in that spaCy's own
 
 from .check import check
 from .convert import convert
+from .debug import debug
 from .init_config import init_config
 from .merge import merge
 from .quantize import quantize
@@ -30,5 +31,6 @@ app.command("subsample")(subsample)
 app.command("rename-labels")(rename_labels)
 app.command("check")(check)
 app.command("quantize")(quantize)
-app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
+for name, command in (("debug", debug), ("train", train)):
+    app.command(name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 spacy_app.add_typer(app)
