@@ -11,7 +11,7 @@ from spacy.cli._util import import_code, parse_config_overrides, show_validation
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 from spacy.training import Example
-from spacy.util import registry, resolve_dot_names
+from spacy.util import registry
 from thinc.api import Config
 from wasabi import Printer
 
@@ -75,8 +75,8 @@ def _sections(nlp: Language, given: Config) -> Iterator[Any]:
     evaluates = has_dev(given)
     # readers raise it for the texts that they read
     longest = nlp.max_length
-    train: List[Example] = list(_corpus(config, training["train_corpus"])(nlp))
-    dev: List[Example] = list(_corpus(config, training["dev_corpus"])(nlp)) if evaluates else []
+    train: List[Example] = list(_corpus(config, "train")(nlp))
+    dev: List[Example] = list(_corpus(config, "dev")(nlp)) if evaluates else []
     yield diagnosis.documents(train, dev, evaluates, longest)
     cfgs: Dict[str, Dict[str, Any]] = {}
     for name in names:
@@ -93,8 +93,10 @@ def _sections(nlp: Language, given: Config) -> Iterator[Any]:
 
 
 def _corpus(config: Config, name: str) -> Any:
-    (corpus,) = resolve_dot_names(config, [name])
-    return corpus
+    """The reader of the training or the development corpus alone: of the other one the path may be null."""
+    from ..training.settings import corpus_block
+
+    return registry.resolve({"corpus": corpus_block(config, name)})["corpus"]
 
 
 def _labels(config: Config, name: str) -> Optional[List[str]]:

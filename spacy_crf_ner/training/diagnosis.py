@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Literal, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Literal, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from spacy.language import Language
@@ -222,12 +222,12 @@ def _annotation(name: str, part: str, seen: Survey, where: str) -> Iterator[Find
 
 def _labels(name: str, given: Optional[Sequence[str]], train: Survey, dev: Survey) -> Iterator[Finding]:
     if train.labels:
-        counts = ", ".join(f"{label} {n:,}" for label, n in train.labels.most_common())
+        counts = _counts(train.labels)
         yield Finding(
             "info", f"train: {sum(train.labels.values()):,} entities of {len(train.labels)} labels: {counts}."
         )
     if dev.labels:
-        counts = ", ".join(f"{label} {n:,}" for label, n in dev.labels.most_common())
+        counts = _counts(dev.labels)
         yield Finding("info", f"dev: {sum(dev.labels.values()):,} entities: {counts}.")
     if "" in train.labels:
         yield Finding("error", f"train: {train.labels['']:,} entities have an empty label.")
@@ -243,15 +243,15 @@ def _labels(name: str, given: Optional[Sequence[str]], train: Survey, dev: Surve
     known = set(train.labels) if given is None else set(given)
     unknown = {label: n for label, n in dev.labels.items() if label not in known}
     if unknown and known:
-        listed = ", ".join(f"{label} {n:,}" for label, n in sorted(unknown.items()))
+        listed = _counts(unknown)
         what = "are missed in every score" if given is None else "are left out of the scores"
         yield Finding("warn", f"dev: entities have labels that train does not have, and {what}: {listed}.")
     lacking = sorted(label for label in train.labels if label not in dev.labels)
     if lacking and dev.labels:
         yield Finding("info", f"dev: it has none of {_named(lacking)}, so that scores say nothing of them.")
-    few = [f"{label} {n:,}" for label, n in train.labels.most_common() if n < FEW_OF_A_LABEL]
+    few = {label: n for label, n in train.labels.items() if n < FEW_OF_A_LABEL}
     if few:
-        yield Finding("warn", f"train: labels with fewer than {FEW_OF_A_LABEL} entities: {', '.join(few)}.")
+        yield Finding("warn", f"train: labels with fewer than {FEW_OF_A_LABEL} entities: {_counts(few)}.")
     elif train.labels:
         yield Finding("good", f"All labels have {FEW_OF_A_LABEL} entities or more in train.")
     everywhere = [label for label, n in train.with_label.items() if n == train.annotated and n > 1]
@@ -414,3 +414,8 @@ def _name(doc: Doc, number: int) -> str:
 def _named(names: Sequence[str]) -> str:
     more = f", and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def _counts(labels: Mapping[str, int]) -> str:
+    """The most frequent first."""
+    return ", ".join(f"{label} {n:,}" for label, n in sorted(labels.items(), key=lambda pair: (-pair[1], pair[0])))
