@@ -1,6 +1,6 @@
 """Labels of a corpus under other names, or without some of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -107,9 +107,23 @@ def _rename_document(document: Document, names: Mapping[str, str], done: Renamed
             continue
         entities.append(renamed)
     instead.pop("", None)
-    links = [link for link in (_retarget(link, instead) for link in document.links) if link is not None]
+    links = _links(document.links, instead)
     done.links += len(document.links) - len(links)
     return replace(document, entities=entities, links=links)
+
+
+def _links(links: Sequence[Link], instead: Dict[str, Optional[str]]) -> List[Link]:
+    """Links to what is there now, without those that joined something that is gone, be it another link.
+
+    instead (Dict[str, Optional[str]]): What stands in the place of what is gone, by ids; None: nothing. Links that go
+        are put in.
+    """
+    now = [_retarget(link, instead) for link in links]
+    gone = {link.id: None for link, left in zip(links, now) if left is None and link.id and link.id not in instead}
+    if gone:
+        instead.update(gone)
+        return _links(links, instead)
+    return [link for link in now if link is not None]
 
 
 def _retarget(link: Link, instead: Mapping[str, Optional[str]]) -> Optional[Link]:
@@ -194,11 +208,5 @@ def _rename_noted(noted: Mapping[str, Any], names: Mapping[str, str]) -> Dict[st
             entities.append(renamed)
         elif entity.get("id"):
             instead[entity["id"]] = other.get("id")
-    links = []
-    for link in noted.get("links", []):
-        arguments = [
-            [r, target if r == "reference" else instead.get(target, target)] for r, target in link["arguments"]
-        ]
-        if all(target is not None for _, target in arguments):
-            links.append({**link, "arguments": arguments})
-    return {"entities": entities, "links": links}
+    links = [Link(**{**link, "arguments": [tuple(pair) for pair in link["arguments"]]}) for link in noted["links"]]
+    return {"entities": entities, "links": [asdict(link) for link in _links(links, instead)]}

@@ -366,11 +366,13 @@ def spread(lengths: Counter) -> Optional[Dict[str, float]]:
 
 
 def labels_alike(labels: Dict[str, Any]) -> Iterator[Tuple[str, str]]:
-    """Pairs of labels that differ by case or separators alone, or by one letter where they are long enough."""
+    """Pairs of labels that differ by case or separators alone, or by one letter, which is not the first, in at least
+    four."""
     for one, two in combinations(sorted(labels), 2):
         a, b = (re.sub(r"[\W_]", "", label).casefold() for label in (one, two))
         numbers = [re.findall(r"\d+", label) for label in (a, b)]
-        if (a == b and a) or (min(len(a), len(b)) > 3 and numbers[0] == numbers[1] and one_edit_apart(a, b)):
+        long = min(len(a), len(b)) > 3 and a[:1] == b[:1]
+        if (a == b and a) or (long and numbers[0] == numbers[1] and one_edit_apart(a, b)):
             yield one, two
 
 

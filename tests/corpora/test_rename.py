@@ -138,3 +138,13 @@ def test_links_keep_what_they_refer_to() -> None:
     (item,), done = rename([Item(noted)], {"B": ""})
     assert item.document.links == [link]
     assert done.links == 0
+
+
+def test_what_joins_a_link_that_is_gone_goes_too() -> None:
+    ann = "T1\tA 0 3\tOne\nT2\tB 4 7\ttwo\nE1\tA:T1\nE2\tB:T2 Of:E1\nR1\tX Arg1:E2 Arg2:T2\nR2\tX Arg1:T2 Arg2:T2\n"
+    for through in (False, True):
+        read = read_document("One two", {".ann": ann}, "d")
+        doc = to_doc(read, NLP.make_doc) if through else None
+        (item,), done = rename([Item(read, doc)], {"A": ""})
+        assert [link.id for link in item.document.links] == ["R2"]
+        assert (done.dropped, done.links) == (1, 3)

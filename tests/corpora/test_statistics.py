@@ -150,6 +150,7 @@ def test_the_longest_text_counts_and_parts_of_words_do_not() -> None:
         (["Problem", "Porblem"], True),
         (["Arg1", "Arg2"], False),
         (["PER", "PERS"], False),
+        (["Height", "Weight"], False),
         (["PER", "ORG"], False),
         (["LOCderiv", "LOCpart"], False),
     ],
