@@ -35,6 +35,7 @@ from .training.settings import (
     corpus_block,
     corpus_path,
     extended_loop,
+    has_dev,
     read_extras,
     readers_in,
     warn_of_unknown,
@@ -227,7 +228,7 @@ def prepare(
         _compare(checkpoint, given)
     _check_paths(given)
     check_corpora(given.interpolate(), extras)
-    evaluates = _has_dev(given)
+    evaluates = has_dev(given)
     _check_end(given.interpolate()["training"], evaluates)
     if evaluates:
         check_dev(given.interpolate())
@@ -286,7 +287,7 @@ def _check_paths(given: Config) -> None:
                     f"[{place}] path is null: name the training corpus, with --paths.train on the command line, or "
                     "with train_docs from Python."
                 )
-            if path is None and _has_dev(given):
+            if path is None and has_dev(given):
                 raise ValueError(f"[{place}] path is null, and that of another part of the development corpus is not.")
             if isinstance(path, str) and (not path or not Path(path).exists()):
                 raise ValueError(f'[{place}] path = "{path}": there is no such file or folder.')
@@ -310,12 +311,6 @@ def _set_block(config: Config, name: str, block: Any) -> None:
     for key in parents:
         place = place.setdefault(key, {})
     place[last] = block
-
-
-def _has_dev(config: Config) -> bool:
-    """Whether there is a development corpus: not all paths in its section are null."""
-    paths = [block["path"] for _, block in readers_in(corpus_block(config.interpolate(), "dev"), "") if "path" in block]
-    return not paths or any(path is not None for path in paths)
 
 
 def _check_end(training: Dict[str, Any], evaluates: bool) -> None:

@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from typing import Any, Dict
 
@@ -174,6 +175,55 @@ def test_the_label_studio_workflow_runs(tmp_path: Any, monkeypatch: pytest.Monke
         places = [result["value"] for result in old["annotations"][0]["result"]]  # type: ignore[index]
         assert [result["value"] for result in prediction["result"]] == places
     assert '<Label value="DRUG"' in (tmp_path / "tasks.xml").read_text()
+
+
+CORPUS_TOOLS = ("stats", "split", "merge", "subsample", "rename-labels", "debug")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, demo_writer: Any, encoder: str) -> Any:
+    """A folder with what the examples of commands read."""
+    folder = tmp_path_factory.mktemp("commands")
+    for name, seed in (("notes", 3), ("other", 4)):
+        demo_writer(folder / name, 12, seed)
+    run = CliRunner().invoke
+    for arguments in (
+        ["convert", "notes", "notes.spacy"],
+        ["convert", "notes", "notes.conll", "--to", "columns"],
+        ["split", "notes.spacy", "parts"],
+        ["init", "config", "config.cfg", "--encoder", encoder],
+    ):
+        paths = [str(folder / word) if "." in word or word in ("notes", "parts") else word for word in arguments]
+        assert run(app, ["crf-ner", *paths]).exit_code == 0
+    (folder / "labels.txt").write_text("# old and new\nDRUG=MEDICATION\n")
+    (folder / "functions.py").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize("command", CORPUS_TOOLS)
+def test_the_examples_of_commands_run_and_have_every_option(
+    command: str, workplace: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "commands.md").read_text()
+    section = next(s for s in re.split(r"\n## ", text) if s.startswith(f"`{command} "))
+    lines = re.findall(r"^python -m spacy (crf-ner .*)$", section, re.MULTILINE)
+    assert lines
+    for number, line in enumerate(lines):
+        folder = tmp_path / str(number)
+        shutil.copytree(workplace, folder)
+        monkeypatch.chdir(folder)
+        result = CliRunner().invoke(app, shlex.split(line, comments=True))
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+    (crf_ner,) = (
+        group
+        for group in app.registered_groups
+        if group.name == "crf-ner" or group.typer_instance.info.name == "crf-ner"
+    )
+    (registered,) = (c for c in crf_ner.typer_instance.registered_commands if c.name == command)
+    defaults = [p.default for p in inspect.signature(registered.callback).parameters.values()]
+    options = {d for default in defaults for d in getattr(default, "param_decls", None) or () if d.startswith("--")}
+    used = set(re.findall(r"--[a-z-]+", " ".join(lines)))
+    assert options - used <= {"--code-path"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

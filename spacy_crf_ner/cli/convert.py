@@ -6,7 +6,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Callable, Dict, Iterable, Iterator, Optional
 
 import spacy
 import typer
@@ -21,6 +21,7 @@ from ..corpora.label_studio import ANNOTATORS, OFFSETS, PREDICTIONS, LabelStudio
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_doc
 from ..corpora.records import KEYS, Naming
 from .errors import clear_errors, fail, good, umask, written_whole
+from .options import numbers
 
 # Documents after which words that they brought along are forgotten.
 FORGET = 1000
@@ -174,19 +175,13 @@ def _keys(keys: Optional[str]) -> Dict[str, str]:
     return {name.strip(): key for name, _, key in pairs}
 
 
-def numbers(columns: Optional[str]) -> List[int]:
-    """What --columns says. RAISES (CorpusError): It is something else than numbers."""
-    try:
-        return [int(column) for column in columns.split(",")] if columns else []
-    except ValueError as error:
-        raise CorpusError(f"--columns {columns}: give numbers, as in 0,3.") from error
-
-
 def _say(message: str) -> None:
     typer.echo(message, err=True)
 
 
 def _summarize(counts: Report) -> None:
+    if not counts.documents:
+        fail("There is no document in it, so nothing was written.")
     for line in counts.summary():
         _say(line)
     if counts.annotated and not counts.kept:
@@ -299,9 +294,3 @@ def blank(lang: str) -> Language:
         ) from error
     nlp.max_length = 10**9
     return nlp
-
-
-def write_docs(docs: Iterable[Doc], path: Path) -> None:
-    """Write a .spacy file, whole or not at all."""
-    with written_whole(path) as beside:
-        DocBin(docs=docs, store_user_data=True).to_disk(beside)

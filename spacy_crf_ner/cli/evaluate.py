@@ -21,8 +21,8 @@ from ..evaluation.metrics import Evaluation, Part
 from ..evaluation.predicting import TOKENS
 from ..evaluation.record import describe_model, hash_of, versions
 from ..evaluation.scores import UNITS, Overlap, Rates, Score
-from .convert import numbers
 from .errors import clear_errors, good, written_whole
+from .options import numbers
 
 METRICS, PREDICTIONS, TIMINGS = "metrics.json", "predictions.jsonl", "timings.json"
 

@@ -220,6 +220,11 @@ def _sentences(name: str, lines: Sequence[str], layout: Layout) -> Iterator[Tupl
             if "-" in cells[0]:
                 last = cells[0].partition("-")[2]
                 space = _said(cells[layout.misc]).get("SpaceAfter") != "No"
+        elif not cells[layout.word]:
+            raise CorpusError(
+                f"{name}:{number}: there is no token in column {layout.word}. Name the columns with --columns: that of "
+                "the tokens first, then those of tags, from 0."
+            )
         else:
             misc = _said(cells[layout.misc]) if layout.misc is not None else {}
             tags = [cells[column] for column in layout.tags] or [misc.get("NER", "O")]

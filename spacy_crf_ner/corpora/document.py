@@ -4,6 +4,7 @@ A reader of any format makes Documents, a writer of any format takes them; `plac
 Nothing is dropped in silence: what cannot be kept becomes a Problem with file and line.
 """
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
@@ -82,7 +83,8 @@ class Problem:
     lost: bool = True
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
+        # one line, whatever characters of a file it cites
+        return " ".join(f"{self.where}: {self.message}".splitlines())
 
 
 @dataclass
@@ -114,6 +116,17 @@ class Document:
     sentences: List[int] = field(default_factory=list)
     unknown: List[int] = field(default_factory=list)
     written: Any = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, in hexadecimal: the same for the same text."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def place(self, entity: Entity) -> str:
+        """Where an entity stands, for messages: file and line, or the document's id and characters."""
+        if entity.line:
+            return f"{entity.file or self.source}:{entity.line}"
+        return f"{self.id}, characters {entity.start}-{entity.end}"
 
     def report(self, entity: Entity, kind: str, message: str, lost: bool = True) -> None:
         file = entity.file or self.source

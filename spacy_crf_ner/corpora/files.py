@@ -63,6 +63,8 @@ def readable(name: str, encoding: str = "utf-8") -> Iterator[None]:
             f"{name}: byte {error.start} is not {encoding.upper()}. Convert the file, for instance with: "
             "iconv -f latin1 -t utf-8; columns and JSON can be read with --encoding latin-1."
         ) from error
+    except UnicodeError as error:  # UTF-16 without the mark that says which bytes come first, say
+        raise CorpusError(f"{name}: it is not {encoding.upper()}: {error}. Name another --encoding.") from error
     except LookupError as error:
         raise CorpusError(f'--encoding {encoding}: there is no such encoding ("utf-8", "latin-1", …).') from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:

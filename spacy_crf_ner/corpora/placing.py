@@ -52,6 +52,12 @@ class Placing:
             raise ValueError(f'discontinuous = "{self.discontinuous}" is not one of {", ".join(DISCONTINUOUS)}.')
         if not self.setter:
             raise ValueError('span_setter is empty: name "ents", a span group, or both.')
+        for place, labels in self.setter.items() if isinstance(self.setter, Mapping) else ():
+            if not isinstance(labels, bool) and (isinstance(labels, str) or not isinstance(labels, Sequence)):
+                raise ValueError(
+                    f"span_setter.{place} = {labels!r}: a place has true, or a list of the labels that go there, as in "
+                    '{"ents": true, "drugs": ["DRUG"]}.'
+                )
 
     def places(self) -> Iterator[Tuple[str, Callable[[str], bool]]]:
         """Each place, and whether entities of a label go there."""
@@ -119,7 +125,12 @@ def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
     by_place: Dict[Place, Entity] = {}
     placed: List[Tuple[Entity, List[Place]]] = []
     unplaced: List[Tuple[int, int, str]] = []
+    setter = list(placing.places())
     for entity in document.entities:
+        if not any(takes(entity.label) for _, takes in setter):
+            message = f"{_name(entity)}: span_setter has no place for its label: {LEFT_OUT}."
+            document.report(entity, "label without a place", message)
+            continue
         parts = _parts(document, entity, placing.discontinuous)
         found = [_place(document, entity, part, doc, is_space, placing.alignment) for part in parts]
         places = [place for place in found if place is not None]
@@ -132,7 +143,7 @@ def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
         by_place.update(dict.fromkeys(fresh, entity))
         placed.append((entity, places))
     spans = {place: Span(doc, place[0], place[1], label=place[2]) for place in by_place}
-    for name, takes in placing.places():
+    for name, takes in setter:
         here = [span for place, span in sorted(spans.items(), key=_in_order) if takes(place[2])]
         gone_here = [part for part in unplaced if takes(part[2])]
         if name == "ents":

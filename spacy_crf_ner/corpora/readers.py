@@ -4,7 +4,7 @@ import random
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -22,6 +22,7 @@ from .records import Naming
 from .standoff import read_standoff
 
 Augmenter = Callable[[Language, Example], Iterable[Example]]
+T = TypeVar("T")
 
 
 def Standoff(
@@ -38,16 +39,18 @@ def Standoff(
     """Read a brat folder as a corpus.
 
     path (Path): Folder with .txt and .ann files; folders in it are read too.
-    span_setter (Union[List[str], Dict[str, ...]]): Where entities go: "ents", names of span groups; or such names
-        with true, or with the labels that go there.
+    span_setter (Union[str, List[str], Dict[str, ...]]): Where entities go: "ents" or the name of a span group, a list
+        of such names, or such names each with true or with the labels that go there. Entities whose label goes nowhere
+        are left out, with a count.
     alignment (str): What becomes of an entity that begins or ends inside a token: "expand": it is widened to whole
         tokens; "contract": it shrinks to those that it covers; "strict": it is left out.
     discontinuous (str): What becomes of one in several parts: "skip": it is left out; "merge": one entity from the
         first character to the last; "split": an entity for each part; "first": its first part alone.
-    limit (int): Most examples, 0: all.
-    sample (Optional[int]): So many documents drawn at random, the same for the same `seed`; null: all.
+    limit (int): Most documents, 0: all. As in spaCy, each may become several examples if `augmenter` makes several.
+    sample (Optional[int]): So many documents drawn at random, the same for the same `seed`, in the order that they
+        have in the corpus; null: all. With `limit` the first of these.
     seed (int): For `sample`.
-    augmenter (Optional[Callable]): spaCy's data augmentation.
+    augmenter (Optional[Callable]): spaCy's data augmentation: from nlp and an example to examples.
     RETURNS (Callable): From nlp to its examples.
     RAISES (CorpusError): When it is read: see `corpora.standoff.read_standoff`.
     """
@@ -218,6 +221,10 @@ class AnnotationReader:
         seed: int,
         augmenter: Augmenter,
     ) -> None:
+        if limit < 0:
+            raise CorpusError(f"{path}: limit = {limit} must not be negative; 0 means all.")
+        if sample is not None and sample < 1:
+            raise CorpusError(f"{path}: sample = {sample} must be at least 1, or null for all documents.")
         self._path = path
         self._read = documents
         self._placing = placing
@@ -232,7 +239,7 @@ class AnnotationReader:
         nlp.max_length = max(nlp.max_length, 10**9)
         report = Report(listing=lambda problem: None)
         try:
-            yield from islice(self._examples(nlp, report), self._limit or None)
+            yield from self._examples(nlp, report)
         finally:
             # also when nobody reads to the end
             if not self._reported and report.kinds:
@@ -240,7 +247,7 @@ class AnnotationReader:
                 logger.warning("%s: %s", self._path, "\n".join(report.summary()))
 
     def _examples(self, nlp: Language, report: Report) -> Iterator[Example]:
-        for document in self._documents():
+        for document in islice(self._documents(), self._limit or None):
             reference = to_doc(document, nlp.make_doc, self._placing, report)
             # tokens that the file has are those that the pipeline gets
             words, spaces = [t.text for t in reference], [bool(t.whitespace_) for t in reference]
@@ -251,8 +258,26 @@ class AnnotationReader:
         documents = self._read(self._path)
         if self._sample is None:
             return documents
-        drawn: List[Document] = list(documents)
-        return random.Random(self._seed).sample(drawn, min(self._sample, len(drawn)))
+        return draw(documents, self._sample, self._seed)
+
+
+def draw(items: Iterable[T], n: int, seed: int) -> List[T]:
+    """Draw `n` items at random, each as likely as any other, without holding more than these.
+
+    RETURNS (List[T]): In their own order; all of them where there are no more than `n`.
+
+    Vitter's algorithm R (Random Sampling with a Reservoir, 1985).
+    """
+    chance = random.Random(seed)
+    drawn: List[Tuple[int, T]] = []
+    for number, item in enumerate(items):
+        if number < n:
+            drawn.append((number, item))
+            continue
+        place = chance.randrange(number + 1)
+        if place < n:
+            drawn[place] = (number, item)
+    return [item for _, item in sorted(drawn, key=lambda pair: pair[0])]
 
 
 def DocumentContext(

@@ -1,6 +1,8 @@
 """Documents written in brat's standoff format: what was read from it and not changed, byte for byte."""
 
+import errno
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set, Tuple, Union
 
@@ -160,8 +162,9 @@ def write_standoff(documents: Iterable[Document], folder: Path) -> Iterator[Docu
             why = "two documents have it" if name in seen else "it is no name of a file in a folder"
             raise CorpusError(f'The id "{name}" cannot be the name of a brat document: {why}.')
         seen.add(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, document.text)
+        with _named(name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, document.text)
         for ending, content in write_document(document).items():
             _write(path.with_name(f"{path.stem}{ending}"), content)
         items: List[Union[Entity, Link]] = [*document.entities, *document.links]
@@ -175,6 +178,18 @@ def write_standoff(documents: Iterable[Document], folder: Path) -> Iterator[Docu
     conf = folder / "annotation.conf"
     if not conf.exists():
         _write(conf, _configuration(labels, links, attributes))
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say which id the file system does not take."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL):
+            raise
+        shown = name if len(name) <= 60 else f"{name[:59]}…"
+        raise CorpusError(f'The id "{shown}" cannot be the name of a brat document: {error.strerror}.') from error
 
 
 def _configuration(labels: Set[str], links: Mapping[str, Set[str]], attributes: Mapping[str, Set[str]]) -> str:

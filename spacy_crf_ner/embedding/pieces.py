@@ -189,6 +189,12 @@ class PieceTokenizer:
         """Special pieces around each window."""
         return len(self.prefix) + len(self.suffix)
 
+    @property
+    def unknown_id(self) -> Optional[int]:
+        """Id of the wordpiece that stands for text which the vocabulary has nothing for; None: there is none."""
+        name = getattr(self._backend.model, "unk_token", None)
+        return self._backend.token_to_id(name) if name else getattr(self._backend.model, "unk_id", None)
+
     def count(self, texts: Sequence[str]) -> List[int]:
         """Wordpieces of each text, special ones not included."""
         return [len(encoding) for encoding in self._encode(texts)]

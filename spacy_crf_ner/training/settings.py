@@ -173,6 +173,12 @@ def readers_in(block: Any, place: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
         yield from readers_in(value, f"{place}.{key}")
 
 
+def has_dev(config: Config) -> bool:
+    """Whether there is a development corpus: not all paths in its section are null."""
+    paths = [block["path"] for _, block in readers_in(corpus_block(config.interpolate(), "dev"), "") if "path" in block]
+    return not paths or any(path is not None for path in paths)
+
+
 def check_dev(config: Config) -> None:
     """RAISES (ValueError): The development corpus leaves out segments, so that its scores would be too high."""
     for place, block in readers_in(corpus_block(config, "dev"), ".".join(corpus_path(config, "dev"))):

@@ -9,7 +9,6 @@ from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
 import spacy_crf_ner.cli.app  # noqa: F401  (hangs the commands on spaCy's, as its entry point does)
-from spacy_crf_ner.corpora.split import split
 
 
 def run(*arguments: Any) -> Any:
@@ -53,8 +52,8 @@ def test_convert_and_split(notes: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert not (tmp_path / "parts" / "test.spacy").exists()
     result = run("split", tmp_path / "all.spacy", tmp_path / "parts", "--dev", 0.25, "--test", 0.25, "--seed", 5)
-    manifest = json.loads((tmp_path / "parts" / "split.json").read_text())
-    assert [i for name in ("train", "dev", "test") for i in manifest["documents"][name]] == ids
+    manifest = json.loads((tmp_path / "parts" / "manifest.json").read_text())
+    assert [d["id"] for name in ("train", "dev", "test") for d in manifest["parts"][name]["documents"]] == ids
 
 
 def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
@@ -97,7 +96,7 @@ def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
         (["convert", "-", "{tmp}/o.spacy"], "name its format with --from"),
         (["convert", "{notes}", "{tmp}/o.spacy", "--lang", "qq"], "--lang qq"),
         (["split", "{tmp}/none.spacy", "{tmp}/o"], "no such file"),
-        (["split", "{notes}/note_0000.txt", "{tmp}/o"], "not a .spacy file"),
+        (["split", "{notes}/note_0000.txt", "{tmp}/o"], "its format is not known"),
         (["init", "config", "{tmp}/o.cfg", "--template", "best"], "--template best"),
         (["init", "config", "{tmp}/o.cfg", "--lang", "qq"], "--lang qq"),
         (["init", "config", "{tmp}/o.cfg", "--encoder", "package:no_such/model"], "no installed Python package"),
@@ -134,17 +133,6 @@ def test_nothing_is_written_when_reading_fails_half_way(notes: Path, tmp_path: P
     assert result.exit_code == 1
     assert "note_0009.txt: byte 0 is not UTF-8" in said(result)
     assert not list((tmp_path / "out").iterdir())
-
-
-def test_shares_are_kept_and_every_part_gets_something() -> None:
-    parts = split(range(10), {"train": 0.96, "dev": 0.02, "test": 0.02}, 0)
-    assert {name: len(part) for name, part in parts.items()} == {"train": 8, "dev": 1, "test": 1}
-    assert sorted(i for part in parts.values() for i in part) == list(range(10))
-    assert split(range(5), {"train": 1.0, "dev": 0.0}, 0)["dev"] == []
-    with pytest.raises(ValueError, match="sum to 1"):
-        split(range(5), {"train": 0.5, "dev": 0.2}, 0)
-    with pytest.raises(ValueError, match="cannot be split"):
-        split(range(1), {"train": 0.5, "dev": 0.5}, 0)
 
 
 @pytest.mark.parametrize(("bf16", "int8"), [(True, True), (True, False), (False, False)])
