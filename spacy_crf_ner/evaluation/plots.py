@@ -29,7 +29,7 @@ Scored = Sequence[Tuple[str, Mapping[str, Any]]]
 
 
 def plots(metrics: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Tuple[str, Callable[[Path], None]]]:
-    """Each picture's file name, PART.KIND.png, and what draws it into a path. Those that have nothing to show are left out.
+    """Each picture's file name, PART.KIND.png, and what draws it into a path; without those that have nothing to show.
 
     metrics (Mapping[str, Any]): What metrics.json holds. rows (Iterable[Row]): The lines of predictions.jsonl.
     """
@@ -68,7 +68,11 @@ def _of_part(
     yield "scores", lambda path: _scores(f"{name}: F1", headline, path, on_tokens)
     labels = sorted(characters["exact"]["per_label"].items(), key=lambda item: -item[1]["gold"])
     slices: List[Tuple[str, str, Scored]] = [
-        ("labels", "exact F1 by label", [(f"{label or '(none)'}  ({score['gold']:,})", score) for label, score in labels]),
+        (
+            "labels",
+            "exact F1 by label",
+            [(f"{label or '(none)'}  ({score['gold']:,})", score) for label, score in labels],
+        ),
         ("lengths", "exact F1 by length in tokens", list(part["by_length"].items())),
         ("seen", "exact F1 by whether the training data has the entity", list((part["by_seen"] or {}).items())),
         ("attributes", "exact F1 by attribute", _attributes(part["by_attribute"])),
@@ -159,7 +163,9 @@ def _frequency(name: str, labels: Scored, path: Path) -> None:
         if interval is not None:
             axes.plot([score["gold"]] * 2, [100 * end for end in interval], color=COLOURS[0], alpha=0.35, linewidth=1.2)
         axes.plot([score["gold"]], [100 * score["f"]], "o", color=COLOURS[0], markersize=5)
-        axes.annotate(_plain(label), (score["gold"], 100 * score["f"]), (5, 3), textcoords="offset points", fontsize=6.5)
+        axes.annotate(
+            _plain(label), (score["gold"], 100 * score["f"]), (5, 3), textcoords="offset points", fontsize=6.5
+        )
     axes.set_xscale("log")
     axes.set(xlabel="gold entities of the label", ylabel="exact F1", ylim=(-3, 103))
     axes.set_title(_plain(name) + ": labels by frequency", fontsize=11, loc="left")

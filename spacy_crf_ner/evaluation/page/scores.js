@@ -307,7 +307,7 @@ const MEASURES = [
 function trust(parent, found) {
   const place = section(parent, "Probabilities");
   if (!found) {
-    make(place, "p", {class: "note"}, "No prediction has a probability.");
+    make(place, "p", {class: "note"}, "No prediction has a probability from 0 to 1.");
     return;
   }
   const both = make(place, "div", {class: "side-by-side"});
@@ -344,7 +344,9 @@ function trust(parent, found) {
   const rows = [["all labels", all], ...Object.entries(found.per_label).map(([label, one]) => [named(label), one])];
   table(place, "Predictions that have a probability; right: exactly, gold by characters", [
     {name: "label", get: row => row[0]},
-    ...MEASURES.map(([key, name, show]) => ({name, get: row => row[1][key], show: (cell, row) => cell.append(show(row[1][key]))})),
+    ...MEASURES.map(([key, name, show]) => ({
+      name, get: row => row[1][key] ?? -1, show: (cell, row) => cell.append(row[1][key] === null ? "–" : show(row[1][key])),
+    })),
   ], rows);
   const more = make(place, "details");
   make(more, "summary", {}, "Both pictures as tables");
