@@ -140,6 +140,7 @@ def many(documents: int, length: int) -> Tuple[Dict[str, Any], List[Dict[str, An
             {**row, "id": str(number), "text": text, "gold": gold, "predicted": row["predicted"] * (number % 2)}
         )
     metrics["parts"]["dev"]["per_document"] *= documents
+    metrics["parts"]["dev"]["documents"] = documents
     return metrics, rows
 
 

@@ -43,16 +43,14 @@ class Browser {
     this.documents = data.documents.map(unpacked);
     this.state = {...DEFAULTS};
     const place = this.place = section(parent, "Documents and errors", "errors");
-    place.tabIndex = -1;
     this.notices(place);
     this.controls = {};
     this.filters(place);
     this.legend(place);
-    this.top = make(place, "div", {class: "tools"});
-    this.result = make(this.top, "p", {id: "result", role: "status"});
-    this.pager = make(this.top, "div", {class: "tools", role: "group", "aria-label": "Pages"});
+    this.result = make(place, "p", {id: "result", role: "status"});
+    this.pager = make(place, "div", {class: "tools", role: "group", "aria-label": "Pages"});
     this.list = make(place, "div", {role: "feed", "aria-label": "Documents"});
-    this.bottom = make(place, "div", {class: "tools"});
+    this.bottom = make(place, "div", {class: "tools", role: "group", "aria-label": "Pages, again"});
     this.details = make(place, "div", {id: "details", role: "status", "aria-live": "polite"});
     document.addEventListener("keydown", event => this.key(event));
     addEventListener("hashchange", () => this.read());
@@ -130,6 +128,7 @@ class Browser {
     const known = (key, values) => { if (!values.includes(this.state[key])) this.state[key] = DEFAULTS[key]; };
     for (const [key, control] of Object.entries(this.controls))
       if (control instanceof HTMLSelectElement) known(key, [...control.options].map(option => option.value));
+    for (const key of ["low", "high"]) if (!(Number(this.state[key]) >= 0 && Number(this.state[key]) <= 1)) this.state[key] = DEFAULTS[key];
     this.update();
   }
 
@@ -236,7 +235,7 @@ class Browser {
   pages(place) {
     place.replaceChildren();
     if (this.starts.length < 2) return;
-    const go = page => { this.set({page: String(page + 1)}); this.place.scrollIntoView({block: "start"}); this.top.scrollIntoView({block: "start"}); };
+    const go = page => { this.set({page: String(page + 1)}); this.result.scrollIntoView({block: "start"}); };
     const button = (text, page, label) => make(place, "button", {type: "button", "aria-label": label, disabled: page < 0 || page >= this.starts.length, onclick: () => go(page)}, text);
     button("« First", this.page ? 0 : -1, "First page");
     button("‹ Before", this.page - 1, "Page before");
@@ -279,7 +278,7 @@ class Browser {
     found.sort((a, b) => a[0] - b[0]);
     const wide = [];
     for (const [start, end] of found) {
-      const [a, b] = [start <= AROUND ? 0 : this.edge(text, start - AROUND, -1), this.edge(text, end + AROUND, 1)], last = wide[wide.length - 1];
+      const a = start <= AROUND ? 0 : this.edge(text, start - AROUND, -1), b = this.edge(text, end + AROUND, 1), last = wide[wide.length - 1];
       if (last && a <= last[1] + 60) last[1] = Math.max(last[1], b); else wide.push([a, b]);
     }
     return wide;
@@ -290,6 +289,7 @@ class Browser {
     at = Math.min(Math.max(0, at), text.length);
     let found = at;
     while (found > 0 && found < text.length && Math.abs(found - at) < 40 && !/\s/.test(text[found])) found += step;
+    if (step < 0 && /\s/.test(text[found])) found++;
     return found > 0 && found < text.length && /[\udc00-\udfff]/.test(text[found]) ? found - 1 : found;
   }
 
@@ -440,9 +440,14 @@ class Browser {
   search(part, filters) {
     const wanted = Object.fromEntries(Object.entries(filters).map(([key, value]) => [key, key === "label" ? `=${value}` : value]));
     this.set({...DEFAULTS, part: this.parts.length > 1 ? part : "", kinds: this.data.matches.filter(kind => kind !== "ignored").join(","), ...wanted});
+    this.enter();
+  }
+
+  /** Go to its beginning. */
+  enter() {
     this.place.open = true;
     this.place.scrollIntoView({block: "start"});
-    this.place.focus({preventScroll: true});
+    this.place.querySelector("summary").focus({preventScroll: true});
   }
 }
 
@@ -521,7 +526,7 @@ async function start() {
   const about = section(place, "Run", "run");
   record(about, {...run, ...(compared ? {"other model": compared.model} : {}),
     parts: Object.fromEntries(names.map(name => [name, Object.fromEntries(["path", "format", "sha256"].map(key => [key, parts[name][key]]))]))});
-  document.querySelector(".skip").onclick = event => { event.preventDefault(); browser.place.scrollIntoView(); browser.place.focus(); };
+  document.querySelector(".skip").onclick = event => { event.preventDefault(); browser.enter(); };
   let closed = [];
   addEventListener("beforeprint", () => { closed = [...document.querySelectorAll("details:not([open])")]; for (const one of closed) one.open = true; });
   addEventListener("afterprint", () => { for (const one of closed) one.open = false; });

@@ -334,7 +334,7 @@ function trust(parent, found) {
   });
   make(risky.svg, "polyline", {class: "path", points: found.risk.map(([, coverage, risk]) => [risky.atX(coverage), risky.atY(risk)]).join(" ")});
   const dot = make(risky.svg, "circle", {class: "other", r: 4.5, visibility: "hidden"});
-  const say = make(right, "p", {class: "note", style: "min-height: 1.4em"}, "Point at the curve for thresholds.");
+  const say = make(right, "p", {class: "note keys", style: "min-height: 1.4em"}, "Point at the curve for thresholds.");
   risky.svg.addEventListener("pointermove", event => {
     const box = risky.svg.getBoundingClientRect(), at = (event.clientX - box.left) / box.width * 420;
     const near = found.risk.reduce((a, b) => Math.abs(risky.atX(b[1]) - at) < Math.abs(risky.atX(a[1]) - at) ? b : a);
