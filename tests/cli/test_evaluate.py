@@ -84,7 +84,7 @@ def test_evaluate_writes_what_it_says(models: Path, gold: Path, tmp_path: Path, 
 
 def test_options_have_their_effect(models: Path, gold: Path, tmp_path: Path) -> None:
     def metrics(*options: Any) -> Dict[str, Any]:
-        result = run("evaluate", models / "poor", gold, "--output", tmp_path / "out", *options)
+        result = run("evaluate", models / "poor", gold, "--no-report", "--output", tmp_path / "out", *options)
         assert result.exit_code == 0, result.output
         return json.loads((tmp_path / "out" / "metrics.json").read_text())["parts"]["dev"]
 
@@ -130,7 +130,9 @@ def test_columns_are_evaluated_on_their_own_tokens(models: Path, tmp_path: Path)
     (tmp_path / "dev.conll").write_text("Aspirin\tB-DRUG\ndon't\tO\n\nNo\tO\n")
     found = {}
     for tokens in ("auto", "model"):
-        result = run("evaluate", models / "poor", tmp_path / "dev.conll", "-o", tmp_path / "o", "--tokens", tokens)
+        result = run(
+            "evaluate", models / "poor", tmp_path / "dev.conll", "-o", tmp_path / "o", "--no-report", "--tokens", tokens
+        )
         assert result.exit_code == 0, result.output
         found[tokens] = json.loads((tmp_path / "o" / "metrics.json").read_text())["parts"]["dev"]["words"]
     assert found == {"auto": 3, "model": 4}
