@@ -416,6 +416,9 @@ def test_names_and_texts_are_shown_as_they_are(page: Chromium, folder: Path) -> 
     assert page.run("document.querySelectorAll('script').length") == 2
     said = page.run("document.querySelectorAll('[data-side=gold] mark')[2].firstChild.textContent")
     assert said == "é"
+    # offsets are those of the file, which do not count an emoji twice
+    said = page.run("document.querySelectorAll('[data-side=gold] mark')[2].getAttribute('aria-label')")
+    assert f"{NASTY.index('é')}–{NASTY.index('é') + 1}" in said
 
 
 def test_packed_data_and_what_is_left_out(page: Chromium, tmp_path: Path) -> None:

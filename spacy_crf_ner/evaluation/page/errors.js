@@ -375,7 +375,9 @@ class Browser {
   sentence(one, {g, p, kind}) {
     const said = item => item.pieces.map(([start, end]) => one.text.slice(start, end)).join(" … ").replace(/\s+/g, " ");
     const seen = item => item.seen < 0 ? "" : item.seen ? ", in the training data" : ", not in the training data";
-    const place = item => `characters ${item.pieces.map(([start, end]) => `${start}–${end}`).join(", ")}`;
+    // characters as files count them: those that take two units here are one
+    const at = offset => [...one.text.slice(0, offset)].length;
+    const place = item => `characters ${item.pieces.map(([start, end]) => `${at(start)}–${at(end)}`).join(", ")}`;
     const parts = [KINDS[this.data.matches[kind]][1]];
     if (g) parts.push(`gold ${named(this.data.labels[g.label])} “${said(g)}” (${[g.extra, place(g)].filter(text => text).join(", ")}${seen(g)})`);
     if (p) parts.push(`predicted ${named(this.data.labels[p.label])} “${said(p)}” (${p.extra === null ? "no probability" : `probability ${p.extra.toFixed(3)}`}, ${place(p)}${seen(p)})`);
