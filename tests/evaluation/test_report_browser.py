@@ -417,7 +417,9 @@ def test_names_and_texts_are_shown_as_they_are(page: Chromium, folder: Path) -> 
     said = page.run("document.querySelectorAll('[data-side=gold] mark')[2].firstChild.textContent")
     assert said == "é"
     # offsets are those of the file, which do not count an emoji twice
-    said = page.run("document.querySelectorAll('[data-side=gold] mark')[2].getAttribute('aria-label')")
+    page.run("document.querySelectorAll('[data-side=gold] mark')[2].click()")
+    assert page.run("document.activeElement.textContent").startswith("fever")
+    said = page.run("document.querySelector('#details').textContent")
     assert f"{NASTY.index('é')}–{NASTY.index('é') + 1}" in said
 
 

@@ -370,6 +370,8 @@ class Browser {
     mark.setAttribute("aria-label", this.sentence(one, pair));
     mark.onfocus = event => { event.stopPropagation(); this.select(i, mark); };
     mark.onclick = event => { event.stopPropagation(); mark.focus({preventScroll: true}); };
+    // what follows of the same entity leads to its beginning
+    for (const [first, ...rest] of this.marks.values()) if (first === mark) for (const other of rest) other.onclick = mark.onclick;
   }
 
   sentence(one, {g, p, kind}) {
