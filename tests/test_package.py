@@ -90,6 +90,8 @@ def test_a_wheel_has_everything(tmp_path: Path, encoder: str) -> None:
             *(f"registry.get({kind!r}, {name!r})" for kind, name in names()),
             "from spacy_crf_ner.cli.init_config import NAMES, PEERS, make_config",
             "[make_config('fr', None, None, None, name) for name in NAMES + PEERS]",
+            "from spacy_crf_ner.evaluation.report import report",
+            "assert '<html' in report({'parts': {}}, [])",
         ]
     )
     environment = {"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin"}

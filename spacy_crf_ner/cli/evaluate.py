@@ -18,8 +18,10 @@ from ..corpora.formats import FORMATS, Options, detect, read
 from ..evaluation.evaluate import Data, Settings, surfaces
 from ..evaluation.evaluate import evaluate as evaluate_pipeline
 from ..evaluation.metrics import Evaluation, Part
+from ..evaluation.plots import PLOTS, is_plot, plots
 from ..evaluation.predicting import TOKENS
 from ..evaluation.record import describe_model, hash_of, versions
+from ..evaluation.report import REPORT, report
 from ..evaluation.scores import UNITS, Overlap, Rates, Score
 from .errors import clear_errors, good, written_whole
 from .options import numbers
@@ -65,6 +67,7 @@ def evaluate(
     spans: str = typer.Option(
         "", "--spans", help='Gold of a .spacy file: ents, or a span group. Default: "entities", where there is one.'
     ),
+    page: bool = typer.Option(True, "--report/--no-report", help=f"Whether to write {REPORT} and {PLOTS}/ too."),
     gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="GPU to use, or -1 for the CPU."),
 ) -> None:
     """Score a pipeline on annotated documents, by the characters that were annotated.
@@ -119,10 +122,14 @@ def evaluate(
     timings["words_per_second"] = {
         name: part.words / predicting[name] for name, part in evaluation.parts.items() if predicting[name]
     }
+    _remove_report(output)
     _write(output, evaluation, rows, timings)
     for line in summary(evaluation):
         typer.echo(line)
     good(f"Wrote {METRICS}, {PREDICTIONS} and {TIMINGS} to {output}")
+    if page:
+        _write_report(output)
+        good(f"Wrote {REPORT} and {PLOTS}/ to {output}")
 
 
 def _options(settings: Settings, options: Options, source: Optional[str]) -> Dict[str, Any]:
@@ -207,6 +214,26 @@ def _write(output: Path, evaluation: Evaluation, rows: Iterable[Dict[str, Any]],
 def _write_json(path: Path, found: Dict[str, Any]) -> None:
     text = json.dumps(found, ensure_ascii=False, indent=1, default=str)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _remove_report(output: Path) -> None:
+    """Take away what an earlier evaluation has shown, so that it does not stand beside new scores."""
+    (output / REPORT).unlink(missing_ok=True)
+    for path in (output / PLOTS).glob("*.png"):
+        if is_plot(path):
+            path.unlink()
+
+
+def _write_report(output: Path) -> None:
+    """Make the page and the pictures of the two files alone."""
+    metrics = json.loads((output / METRICS).read_text(encoding="utf-8"))
+    with (output / PREDICTIONS).open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    with written_whole(output / REPORT) as path:
+        path.write_text(report(metrics, rows), encoding="utf-8", newline="\n")
+    for name, draw in plots(metrics, rows):
+        with written_whole(output / PLOTS / name) as path:
+            draw(path)
 
 
 # What is printed

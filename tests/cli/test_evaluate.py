@@ -8,6 +8,7 @@ from spacy.language import Language
 from spacy.tokens import DocBin
 
 from spacy_crf_ner.evaluation.record import hash_of
+from spacy_crf_ner.evaluation.report import report
 
 from ..conftest import make_examples
 from ..evaluation.test_evaluate import fixed, write_brat
@@ -83,7 +84,7 @@ def test_evaluate_writes_what_it_says(models: Path, gold: Path, tmp_path: Path, 
 
 def test_options_have_their_effect(models: Path, gold: Path, tmp_path: Path) -> None:
     def metrics(*options: Any) -> Dict[str, Any]:
-        result = run("evaluate", models / "poor", gold, "--output", tmp_path / "out", *options)
+        result = run("evaluate", models / "poor", gold, "--no-report", "--output", tmp_path / "out", *options)
         assert result.exit_code == 0, result.output
         return json.loads((tmp_path / "out" / "metrics.json").read_text())["parts"]["dev"]
 
@@ -103,11 +104,35 @@ def test_options_have_their_effect(models: Path, gold: Path, tmp_path: Path) -> 
     assert metrics("--spans", "ents")["gold"] == 9
 
 
+def test_a_report_is_of_its_own_evaluation(models: Path, gold: Path, tmp_path: Path) -> None:
+    """It is made of the files that stand beside it, and goes when they go."""
+    out = tmp_path / "out"
+
+    def evaluate(*options: Any) -> str:
+        result = run("evaluate", models / "poor", gold, "--output", out, "--samples", 5, *options)
+        assert result.exit_code == 0, result.output
+        return said(result)
+
+    assert "report.html" in evaluate()
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (out / "report.html").read_text(encoding="utf-8") == report(metrics, lines(out / "predictions.jsonl"))
+    made = {path.name for path in (out / "plots").iterdir()}
+    assert made == {
+        f"dev.{kind}.png" for kind in ("scores", "labels", "frequency", "confusion", "lengths", "reliability")
+    }
+    (out / "plots" / "mine.png").write_bytes(b"")
+    assert "report.html" not in evaluate("--no-report")
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "predictions.jsonl", "timings.json", "plots"}
+    assert [path.name for path in (out / "plots").iterdir()] == ["mine.png"]
+
+
 def test_columns_are_evaluated_on_their_own_tokens(models: Path, tmp_path: Path) -> None:
     (tmp_path / "dev.conll").write_text("Aspirin\tB-DRUG\ndon't\tO\n\nNo\tO\n")
     found = {}
     for tokens in ("auto", "model"):
-        result = run("evaluate", models / "poor", tmp_path / "dev.conll", "-o", tmp_path / "o", "--tokens", tokens)
+        result = run(
+            "evaluate", models / "poor", tmp_path / "dev.conll", "-o", tmp_path / "o", "--no-report", "--tokens", tokens
+        )
         assert result.exit_code == 0, result.output
         found[tokens] = json.loads((tmp_path / "o" / "metrics.json").read_text())["parts"]["dev"]["words"]
     assert found == {"auto": 3, "model": 4}
