@@ -1,5 +1,6 @@
 """Where characters meet tokens: from a Document to a Doc and back, in one place for all formats."""
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -7,7 +8,6 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Literal, Mappi
 
 import numpy as np
 from spacy.tokens import Doc, Span, SpanGroup
-from spacy.util import filter_spans
 from spacy.vocab import Vocab
 
 from ..tagging import UNPLACED, trim_spaces
@@ -119,9 +119,39 @@ def _with_tokens(document: Document, vocab: Vocab) -> Doc:
     return Doc(vocab, words=words, spaces=spaces, sent_starts=sent_starts)  # type: ignore[arg-type]
 
 
+class Tokens:
+    """Where the tokens of a Doc are in its text; much faster than asking each of them.
+
+    starts, ends (List[int]): First character and last + 1 of each. is_space (np.ndarray): Which are white space, bool.
+    """
+
+    def __init__(self, doc: Doc) -> None:
+        starts, lengths, is_space = doc.to_array(["IDX", "LENGTH", "IS_SPACE"]).astype(np.int64).T
+        self.starts: List[int] = starts.tolist()
+        self.ends: List[int] = (starts + lengths).tolist()
+        self.is_space = is_space.astype(bool)
+        self._first = {start: i for i, start in enumerate(self.starts)}
+        self._last = {end: i for i, end in enumerate(self.ends, start=1)}
+
+    def span(self, start: int, end: int) -> Optional[Tuple[int, int]]:
+        """The tokens that are exactly these characters; None: there are none."""
+        first, last = self._first.get(start), self._last.get(end)
+        return None if first is None or last is None or first >= last else (first, last)
+
+    def trimmed(self, start: int, end: int) -> Optional[Tuple[int, int]]:
+        """Tokens without white space at both ends; None: there are none but white space."""
+        if start < end and not self.is_space[start] and not self.is_space[end - 1]:
+            return start, end
+        return trim_spaces(start, end, self.is_space)
+
+    def characters(self, place: Place) -> Tuple[int, int]:
+        start, end, _ = place
+        return self.starts[start], self.ends[end - 1]
+
+
 def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
     """RETURNS (int): How many entities are on tokens now."""
-    is_space = np.fromiter((token.is_space for token in doc), dtype=bool, count=len(doc))
+    tokens = Tokens(doc)
     by_place: Dict[Place, Entity] = {}
     placed: List[Tuple[Entity, List[Place]]] = []
     unplaced: List[Tuple[int, int, str]] = []
@@ -132,7 +162,7 @@ def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
             document.report(entity, "label without a place", message)
             continue
         parts = _parts(document, entity, placing.discontinuous)
-        found = [_place(document, entity, part, doc, is_space, placing.alignment) for part in parts]
+        found = [_place(document, entity, part, doc, tokens, placing.alignment) for part in parts]
         places = [place for place in found if place is not None]
         gone = [part for part, place in zip(parts, found) if place is None] if parts else entity.fragments
         unplaced += [(start, end, entity.label) for start, end in gone]
@@ -142,22 +172,22 @@ def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
             document.report(entity, "the same entity twice", message, lost=False)
         by_place.update(dict.fromkeys(fresh, entity))
         placed.append((entity, places))
-    spans = {place: Span(doc, place[0], place[1], label=place[2]) for place in by_place}
+    spans = {place: Span(doc, place[0], place[1], label=place[2]) for place in sorted(by_place, key=_in_order)}
     for name, takes in setter:
-        here = [span for place, span in sorted(spans.items(), key=_in_order) if takes(place[2])]
+        here = {place: span for place, span in spans.items() if takes(place[2])}
         gone_here = [part for part in unplaced if takes(part[2])]
         if name == "ents":
-            _set_ents(document, doc, here, gone_here, by_place)
+            _set_ents(document, doc, here, gone_here, by_place, tokens)
         else:
             attrs = {UNPLACED: [list(part) for part in gone_here]} if gone_here else {}
-            doc.spans[name] = SpanGroup(doc, name=name, attrs=attrs, spans=here)
+            doc.spans[name] = SpanGroup(doc, name=name, attrs=attrs, spans=list(here.values()))
     _set_extensions(spans, by_place)
-    _note(document, doc, placed)
+    _note(document, doc, placed, tokens)
     return len({id(entity) for entity in by_place.values()})
 
 
-def _in_order(item: Tuple[Place, Span]) -> Tuple[int, int, str]:
-    (start, end, label), _ = item
+def _in_order(place: Place) -> Tuple[int, int, str]:
+    start, end, label = place
     return start, -end, label
 
 
@@ -187,7 +217,7 @@ def _parts(document: Document, entity: Entity, discontinuous: Discontinuous) -> 
 
 
 def _place(
-    document: Document, entity: Entity, part: Tuple[int, int], doc: Doc, is_space: np.ndarray, alignment: Alignment
+    document: Document, entity: Entity, part: Tuple[int, int], doc: Doc, tokens: Tokens, alignment: Alignment
 ) -> Optional[Place]:
     """The tokens of a part of an entity, or None with a problem reported."""
     name, whole = _name(entity), len(entity.fragments) == 1
@@ -198,11 +228,12 @@ def _place(
     if start >= end:
         document.report(entity, "only white space", f"{name} covers white space only: {LEFT_OUT}.", lost=whole)
         return None
-    span = doc.char_span(start, end)
-    inside = span is None
-    if span is None and alignment != "strict":
+    found = tokens.span(start, end)
+    inside = found is None
+    if inside and alignment != "strict":
         span = doc.char_span(start, end, alignment_mode=alignment)
-    trimmed = trim_spaces(span.start, span.end, is_space) if span is not None else None
+        found = None if span is None else (span.start, span.end)
+    trimmed = None if found is None else tokens.trimmed(*found)
     if trimmed is None and inside and alignment != "expand":
         message = f'{name}, "{text}", begins or ends inside a token: {LEFT_OUT}.'
         document.report(entity, "ends inside a token", message, lost=whole)
@@ -222,17 +253,30 @@ def _place(
 
 
 def _set_ents(
-    document: Document, doc: Doc, spans: List[Span], unplaced: List[Place], by_place: Dict[Place, Entity]
+    document: Document,
+    doc: Doc,
+    spans: Dict[Place, Span],
+    unplaced: List[Tuple[int, int, str]],
+    by_place: Dict[Place, Entity],
+    tokens: Tokens,
 ) -> None:
-    flat = filter_spans(spans)
-    for span in sorted(set(spans) - set(flat)):
-        entity = by_place[span.start, span.end, span.label_]
-        message = f'{_name(entity)}, "{span.text}", is in the span groups, not in doc.ents.'
+    """Of entities that overlap the longest, of equal ones the first."""
+    flat: List[Place] = []
+    taken = np.zeros(len(doc), dtype=bool)
+    for place in sorted(spans, key=lambda place: (place[0] - place[1], place[0])):
+        start, end, _ = place
+        if not taken[start:end].any():
+            taken[start:end] = True
+            flat.append(place)
+    for place in sorted({*spans} - {*flat}, key=_in_order):
+        entity = by_place[place]
+        message = f'{_name(entity)}, "{spans[place].text}", is in the span groups, not in doc.ents.'
         document.report(entity, "overlap with a longer entity", message, lost=False)
-    taken = {token.i for span in flat for token in span}
-    touched = {t.i for a, b, _ in unplaced for t in doc if t.idx < b and t.idx + len(t) > a}
-    touched = (touched | set(document.unknown)) - taken
-    doc.set_ents(flat, missing=[doc[i : i + 1] for i in sorted(touched)], default="outside")
+    touched = set(document.unknown)
+    for first, last, _ in unplaced:
+        touched.update(range(bisect_right(tokens.ends, first), bisect_left(tokens.starts, last)))
+    missing = [doc[i : i + 1] for i in sorted(touched) if not taken[i]]
+    doc.set_ents([spans[place] for place in flat], missing=missing, default="outside")
 
 
 def _set_extensions(spans: Dict[Place, Span], by_place: Dict[Place, Entity]) -> None:
@@ -246,18 +290,18 @@ def _set_extensions(spans: Dict[Place, Span], by_place: Dict[Place, Entity]) -> 
                 spans[place]._.set(name, value)
 
 
-def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Place]]]) -> None:
+def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Place]]], tokens: Tokens) -> None:
     """Write down what tokens cannot say: links, and of entities all but the characters and labels of whole tokens."""
     noted = []
     for entity, places in placed:
-        exact = [_characters(doc, place) for place in places]
+        exact = [tokens.characters(place) for place in places]
         more = {
             name: value for name, value in fields_of(entity).items() if value and name not in ("label", "fragments")
         }
         if more or exact != entity.fragments:
             fragments = [list(fragment) for fragment in entity.fragments]
-            tokens = [[start, end] for start, end, _ in places]
-            noted.append({"label": entity.label, "fragments": fragments, "tokens": tokens, **more})
+            on_tokens = [[start, end] for start, end, _ in places]
+            noted.append({"label": entity.label, "fragments": fragments, "tokens": on_tokens, **more})
     if noted or document.links:
         doc.user_data[ANNOTATIONS] = {"entities": noted, "links": [fields_of(link) for link in document.links]}
 
@@ -279,6 +323,7 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
     for span, score in zip_longest(here, scores[: len(here)]):
         left[span.start, span.end, span.label_] = None if score is None else float(score)
     present = set(left)
+    tokens = Tokens(doc)
     notes = doc.user_data.get(ANNOTATIONS, {})
     said = _extensions(doc)
     alone = Counter((span.start, span.end) for span in here)
@@ -289,11 +334,11 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
         if all(place in present for place in places):
             entities.append(entity)
             if len(places) == 1 and alone[places[0][:2]] == 1:
-                _read_extensions(entity, said.get(_characters(doc, places[0]), {}))
+                _read_extensions(entity, said.get(tokens.characters(places[0]), {}))
         for place in places:
             left.pop(place, None)  # two may have become the same
     for place, score in left.items():
-        entity = Entity(place[2], [_characters(doc, place)], score=score)
+        entity = Entity(place[2], [tokens.characters(place)], score=score)
         _read_extensions(entity, said.get(entity.fragments[0], {}))
         entities.append(entity)
     entities.sort(key=lambda entity: (entity.start, -entity.end, entity.label))
@@ -304,7 +349,7 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
         links=[_link(noted) for noted in notes.get("links", [])],
         group=str(doc.user_data.get(GROUP, "")),
         annotated=annotated,
-        tokens=[(token.idx, token.idx + len(token)) for token in doc],
+        tokens=list(zip(tokens.starts, tokens.ends)),
         sentences=[token.i for token in doc if token.is_sent_start] if doc.has_annotation("SENT_START") else [],
         data=doc.user_data.get(DATA, {}),
     )
@@ -322,11 +367,6 @@ def _entity(noted: Mapping[str, Any]) -> Entity:
 def _link(noted: Mapping[str, Any]) -> Link:
     arguments = [(role, name) for role, name in noted["arguments"]]
     return Link(**{**noted, "arguments": arguments, "notes": list(noted["notes"])})
-
-
-def _characters(doc: Doc, place: Place) -> Tuple[int, int]:
-    start, end, _ = place
-    return doc[start].idx, doc[end - 1].idx + len(doc[end - 1])
 
 
 def _extensions(doc: Doc) -> Dict[Tuple[int, int], Dict[str, Any]]:
