@@ -25,6 +25,7 @@ Discontinuous = Literal["skip", "merge", "split", "first"]
 ALIGNMENTS = ("expand", "contract", "strict")
 DISCONTINUOUS = ("skip", "merge", "split", "first")
 LEFT_OUT = "left out"
+TOLD_BY_TOKENS = ("label", "fragments")
 Place = Tuple[int, int, str]
 
 
@@ -296,7 +297,9 @@ def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Plac
     for entity, places in placed:
         exact = [tokens.characters(place) for place in places]
         more = {
-            name: value for name, value in fields_of(entity).items() if value and name not in ("label", "fragments")
+            name: value.copy() if isinstance(value, (list, dict)) else value
+            for name, value in vars(entity).items()
+            if value and name not in TOLD_BY_TOKENS
         }
         if more or exact != entity.fragments:
             fragments = [list(fragment) for fragment in entity.fragments]
