@@ -54,10 +54,8 @@ def Standoff(
     RETURNS (Callable): From nlp to its examples.
     RAISES (CorpusError): When it is read: see `corpora.standoff.read_standoff`.
     """
-    if path is None:
-        raise CorpusError("spacy_crf_ner.Standoff.v1 has no path. Set it with --paths.train and --paths.dev.")
     placing = Placing(span_setter, alignment, discontinuous)
-    return AnnotationReader(Path(path), read_standoff, placing, limit, sample, seed, augmenter or dont_augment)
+    return _reader("Standoff", path, read_standoff, placing, limit, sample, seed, augmenter)
 
 
 def Columns(
@@ -82,18 +80,10 @@ def Columns(
     RETURNS (Callable): From nlp to its examples.
     RAISES (CorpusError): When it is read: see `corpora.columns.read_columns`.
     """
-    if path is None:
-        raise CorpusError("spacy_crf_ner.Columns.v1 has no path. Set it with --paths.train and --paths.dev.")
     options = Options(encoding, columns, sentences)
-    return AnnotationReader(
-        Path(path),
-        partial(read, name="columns", options=options),
-        Placing(span_setter),
-        limit,
-        sample,
-        seed,
-        augmenter or dont_augment,
-    )
+    documents = partial(read, name="columns", options=options)
+    placing = Placing(span_setter)
+    return _reader("Columns", path, documents, placing, limit, sample, seed, augmenter)
 
 
 def Jsonl(
@@ -123,12 +113,10 @@ def Jsonl(
     RETURNS (Callable): From nlp to its examples, which are read one by one.
     RAISES (CorpusError): When it is read: see `corpora.jsonl.read_jsonl`.
     """
-    if path is None:
-        raise CorpusError("spacy_crf_ner.Jsonl.v1 has no path. Set it with --paths.train and --paths.dev.")
     options = Options(encoding, naming=Naming(keys or {}, tag_names, spans))
     placing = Placing(span_setter, alignment, discontinuous)
     documents = partial(read, name="jsonl", options=options)
-    return AnnotationReader(Path(path), documents, placing, limit, sample, seed, augmenter or dont_augment)
+    return _reader("Jsonl", path, documents, placing, limit, sample, seed, augmenter)
 
 
 def Tables(
@@ -154,12 +142,10 @@ def Tables(
     RETURNS (Callable): From nlp to its examples, which are read one by one.
     RAISES (CorpusError): When it is read: it is no table, or see `corpora.tables`.
     """
-    if path is None:
-        raise CorpusError("spacy_crf_ner.Tables.v1 has no path. Set it with --paths.train and --paths.dev.")
     options = Options(encoding, naming=Naming(keys or {}, tag_names))
     placing = Placing(span_setter, alignment, discontinuous)
     documents = partial(read_table, options=options)
-    return AnnotationReader(Path(path), documents, placing, limit, sample, seed, augmenter or dont_augment)
+    return _reader("Tables", path, documents, placing, limit, sample, seed, augmenter)
 
 
 def LabelStudio(
@@ -193,19 +179,27 @@ def LabelStudio(
     RETURNS (Callable): From nlp to its examples.
     RAISES (CorpusError): A setting is none of these; when it is read: see `corpora.label_studio.read_label_studio`.
     """
-    if path is None:
-        raise CorpusError("spacy_crf_ner.LabelStudio.v1 has no path. Set it with --paths.train and --paths.dev.")
     config = Path(labelling_config) if labelling_config is not None else None
     options = Options(encoding, label_studio=LabelStudioOptions(annotators, predictions, offsets, text_key, config))
-    return AnnotationReader(
-        Path(path),
-        partial(read, name="label_studio", options=options),
-        Placing(span_setter, alignment, discontinuous),
-        limit,
-        sample,
-        seed,
-        augmenter or dont_augment,
-    )
+    documents = partial(read, name="label_studio", options=options)
+    placing = Placing(span_setter, alignment, discontinuous)
+    return _reader("LabelStudio", path, documents, placing, limit, sample, seed, augmenter)
+
+
+def _reader(
+    name: str,
+    path: Optional[Path],
+    documents: Callable[[Path], Iterator[Document]],
+    placing: Placing,
+    limit: int,
+    sample: Optional[int],
+    seed: int,
+    augmenter: Optional[Augmenter],
+) -> "AnnotationReader":
+    """The corpus that a registered reader makes. RAISES (CorpusError): It has no path, or a setting is wrong."""
+    if path is None:
+        raise CorpusError(f"spacy_crf_ner.{name}.v1 has no path. Set it with --paths.train and --paths.dev.")
+    return AnnotationReader(Path(path), documents, placing, limit, sample, seed, augmenter or dont_augment)
 
 
 class AnnotationReader:
