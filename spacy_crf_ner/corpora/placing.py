@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Literal, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from spacy.tokens import Doc, Span, SpanGroup
@@ -99,14 +99,6 @@ def to_doc(
     if report is not None:
         report.note(document.problems)
     return doc
-
-
-def to_docs(
-    documents: Iterable[Document], make_doc: Callable[[str], Doc], placing: Placing, report: Report
-) -> Iterator[Doc]:
-    """`to_doc` for many."""
-    for document in documents:
-        yield to_doc(document, make_doc, placing, report)
 
 
 def _with_tokens(document: Document, vocab: Vocab) -> Doc:
