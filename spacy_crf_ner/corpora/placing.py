@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, List, Literal, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from spacy.tokens import Doc, Span, SpanGroup
@@ -19,13 +19,16 @@ ID, GROUP, DATA, ANNOTATIONS = "id", "group", "data", "annotations"
 # The extension of spans that holds annotators' notes; attributes have their own names.
 NOTES = "notes"
 
-SpanSetter = Union[str, Sequence[str], Mapping[str, Union[bool, Sequence[str]]]]
+SpanSetter = Union[str, Sequence[str], Mapping[str, Union[bool, str, Sequence[str]]]]
 Alignment = Literal["expand", "contract", "strict"]
 Discontinuous = Literal["skip", "merge", "split", "first"]
 ALIGNMENTS = ("expand", "contract", "strict")
 DISCONTINUOUS = ("skip", "merge", "split", "first")
 LEFT_OUT = "left out"
-TOLD_BY_TOKENS = ("label", "fragments")
+# What is not noted of an entity: tokens tell it, or it is for messages alone.
+NOT_NOTED = ("label", "fragments", "line", "file")
+# Values that say nothing; 0.0 and False do.
+NOTHING = (None, "", [], {})
 Place = Tuple[int, int, str]
 
 
@@ -33,8 +36,9 @@ Place = Tuple[int, int, str]
 class Placing:
     """How entities are put on tokens.
 
-    setter (SpanSetter): Where they go: "ents" or a span group, a list of them, or such names with True or the labels
-        that go there. `doc.ents` takes the longest of those that overlap.
+    setter (SpanSetter): Where they go: "ents" or a span group; a list of them; or such names with True or a list of
+        the labels that go there, and labels with the one name where they go. `doc.ents` takes the longest of those
+        that overlap.
     alignment (str): What becomes of an entity that begins or ends inside a token: "expand": it is widened to whole
         tokens; "contract": it shrinks to those that it covers; "strict": it is left out.
     discontinuous (str): What becomes of one in several parts: "skip": it is left out; "merge": one entity from the
@@ -53,19 +57,31 @@ class Placing:
             raise ValueError(f'discontinuous = "{self.discontinuous}" is not one of {", ".join(DISCONTINUOUS)}.')
         if not self.setter:
             raise ValueError('span_setter is empty: name "ents", a span group, or both.')
-        for place, labels in self.setter.items() if isinstance(self.setter, Mapping) else ():
-            if not isinstance(labels, bool) and (isinstance(labels, str) or not isinstance(labels, Sequence)):
+        for key, value in self._by_key().items():
+            if not isinstance(value, (bool, str, Sequence)) or value == "" or key == "ents" and isinstance(value, str):
                 raise ValueError(
-                    f"span_setter.{place} = {labels!r}: a place has true, or a list of the labels that go there, as in "
-                    '{"ents": true, "drugs": ["DRUG"]}.'
+                    f"span_setter.{key} = {value!r}: a place has true or a list of the labels that go there, and a "
+                    'label has the name of the place where it goes, as in {"ents": true, "drugs": ["DRUG"], '
+                    '"PERSON": "people"}.'
                 )
 
-    def places(self) -> Iterator[Tuple[str, Callable[[str], bool]]]:
-        """Each place, and whether entities of a label go there."""
+    def _by_key(self) -> Mapping[str, Union[bool, str, Sequence[str]]]:
         setter = (self.setter,) if isinstance(self.setter, str) else self.setter
-        named = setter if isinstance(setter, Mapping) else dict.fromkeys(setter, True)
-        for place, labels in named.items():
-            yield place, lambda label, labels=labels: labels is True or bool(labels and label in labels)  # type: ignore[misc]
+        return setter if isinstance(setter, Mapping) else dict.fromkeys(setter, True)
+
+    def names(self) -> List[str]:
+        """All places, each once."""
+        return list(dict.fromkeys(value if isinstance(value, str) else key for key, value in self._by_key().items()))
+
+    def of(self, label: str) -> FrozenSet[str]:
+        """The places where entities of a label go."""
+        found = set()
+        for key, value in self._by_key().items():
+            if isinstance(value, str):
+                found.update([value] if key == label else [])
+            elif value is True or value and label in value:
+                found.add(key)
+        return frozenset(found)
 
 
 def to_doc(
@@ -148,9 +164,9 @@ def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
     by_place: Dict[Place, Entity] = {}
     placed: List[Tuple[Entity, List[Place]]] = []
     unplaced: List[Tuple[int, int, str]] = []
-    setter = list(placing.places())
+    homes = {label: placing.of(label) for label in {entity.label for entity in document.entities}}
     for entity in document.entities:
-        if not any(takes(entity.label) for _, takes in setter):
+        if not homes[entity.label]:
             message = f"{_name(entity)}: span_setter has no place for its label: {LEFT_OUT}."
             document.report(entity, "label without a place", message)
             continue
@@ -166,9 +182,9 @@ def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
         by_place.update(dict.fromkeys(fresh, entity))
         placed.append((entity, places))
     spans = {place: Span(doc, place[0], place[1], label=place[2]) for place in sorted(by_place, key=_in_order)}
-    for name, takes in setter:
-        here = {place: span for place, span in spans.items() if takes(place[2])}
-        gone_here = [part for part in unplaced if takes(part[2])]
+    for name in placing.names():
+        here = {place: span for place, span in spans.items() if name in homes[place[2]]}
+        gone_here = [part for part in unplaced if name in homes[part[2]]]
         if name == "ents":
             _set_ents(document, doc, here, gone_here, by_place, tokens)
         else:
@@ -213,6 +229,9 @@ def _place(
     document: Document, entity: Entity, part: Tuple[int, int], doc: Doc, tokens: Tokens, alignment: Alignment
 ) -> Optional[Place]:
     """The tokens of a part of an entity, or None with a problem reported."""
+    found = tokens.span(*part)
+    if found is not None and not document.text[part[0]].isspace() and not document.text[part[1] - 1].isspace():
+        return (*found, entity.label)  # as most are
     name, whole = _name(entity), len(entity.fragments) == 1
     # by hand rather than char_span, since white space at the ends may be inside a token
     text = document.text[part[0] : part[1]]
@@ -287,16 +306,16 @@ def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Plac
     """Write down what tokens cannot say: links, and of entities all but the characters and labels of whole tokens."""
     noted = []
     for entity, places in placed:
-        exact = [tokens.characters(place) for place in places]
         more = {
             name: value.copy() if isinstance(value, (list, dict)) else value
             for name, value in vars(entity).items()
-            if value and name not in TOLD_BY_TOKENS
+            if value not in NOTHING and name not in NOT_NOTED
         }
-        if more or exact != entity.fragments:
-            fragments = [list(fragment) for fragment in entity.fragments]
-            on_tokens = [[start, end] for start, end, _ in places]
-            noted.append({"label": entity.label, "fragments": fragments, "tokens": on_tokens, **more})
+        if [tokens.characters(place) for place in places] != entity.fragments:
+            more["fragments"] = [list(fragment) for fragment in entity.fragments]
+        if more:
+            more.update(label=entity.label, tokens=[[start, end] for start, end, _ in places])
+            noted.append(more)
     if noted or document.links:
         doc.user_data[ANNOTATIONS] = {"entities": noted, "links": [fields_of(link) for link in document.links]}
 
@@ -324,7 +343,7 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
     alone = Counter((span.start, span.end) for span in here)
     entities = []
     for noted in notes.get("entities", []):
-        entity = _entity(noted)
+        entity = _entity(noted, tokens)
         places = [(start, end, entity.label) for start, end in noted["tokens"]]
         if all(place in present for place in places):
             entities.append(entity)
@@ -353,10 +372,12 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
 # What is read from a file has tuples in the place of lists.
 
 
-def _entity(noted: Mapping[str, Any]) -> Entity:
+def _entity(noted: Mapping[str, Any], tokens: Tokens) -> Entity:
     values = {key: value for key, value in noted.items() if key != "tokens"}
-    fragments = [(start, end) for start, end in noted["fragments"]]
-    return Entity(**{**values, "fragments": fragments, "notes": list(noted.get("notes", []))})
+    label = noted["label"]
+    fragments = noted.get("fragments") or [tokens.characters((start, end, label)) for start, end in noted["tokens"]]
+    values.update(fragments=[(start, end) for start, end in fragments], notes=list(noted.get("notes", [])))
+    return Entity(**values)
 
 
 def _link(noted: Mapping[str, Any]) -> Link:

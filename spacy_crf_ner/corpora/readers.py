@@ -39,9 +39,9 @@ def Standoff(
     """Read a brat folder as a corpus.
 
     path (Path): Folder with .txt and .ann files; folders in it are read too.
-    span_setter (Union[str, List[str], Dict[str, ...]]): Where entities go: "ents" or the name of a span group, a list
-        of such names, or such names each with true or with the labels that go there. Entities whose label goes nowhere
-        are left out, with a count.
+    span_setter (Union[str, List[str], Dict[str, ...]]): Where entities go: "ents" or the name of a span group; a list
+        of such names; or such names each with true or with a list of the labels that go there, and labels each with the
+        one name where they go. Entities whose label goes nowhere are left out, with a count.
     alignment (str): What becomes of an entity that begins or ends inside a token: "expand": it is widened to whole
         tokens; "contract": it shrinks to those that it covers; "strict": it is left out.
     discontinuous (str): What becomes of one in several parts: "skip": it is left out; "merge": one entity from the

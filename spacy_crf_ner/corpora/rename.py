@@ -202,7 +202,9 @@ def _rename_noted(noted: Mapping[str, Any], names: Mapping[str, str]) -> Dict[st
         old = entity["label"]
         new = names.get(old, old)
         renamed = {**entity, "label": new}
-        places = tuple((start, end) for start, end in entity["fragments"])
+        # characters are noted where they are not those of the tokens
+        key = "fragments" if "fragments" in entity else "tokens"
+        places = (key, *((start, end) for start, end in entity[key]))
         before, other = first.setdefault((new, places), (old, renamed)) if new else ("", {})
         if before == old:
             entities.append(renamed)

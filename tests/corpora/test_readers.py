@@ -8,6 +8,7 @@ import pytest
 import spacy
 from spacy.language import Language
 from spacy.training import Example
+from spacy.util import registry
 
 from spacy_crf_ner.corpora.readers import Columns, Standoff, draw
 
@@ -58,6 +59,16 @@ def test_entities_go_where_the_setter_says(make: Callable) -> None:
     examples = make(span_setter={"ents": True, "drugs": ["DRUG"], "people": ["PERSON", "PLACE"]})
     assert groups(examples[0]) == {"ents": ["DRUG"], "drugs": ["DRUG"], "people": []}
     assert groups(examples[1]) == {"ents": ["PLACE"], "drugs": [], "people": ["PLACE"]}
+    examples = make(span_setter={"ents": True, "DRUG": "found", "PLACE": "people", "found": ["PLACE"]})
+    assert groups(examples[0]) == {"ents": ["DRUG"], "found": ["DRUG"], "people": []}
+    assert groups(examples[1]) == {"ents": ["PLACE"], "found": ["PLACE"], "people": ["PLACE"]}
+
+
+def test_a_setter_of_a_config_is_what_it_says(tmp_path: Path) -> None:
+    block = {"@readers": "spacy_crf_ner.Standoff.v1", "path": standoff(tmp_path)}
+    block["span_setter"] = {"ents": False, "drugs": True, "DRUG": "found"}
+    example = next(iter(registry.resolve({"reader": block})["reader"](NLP)))
+    assert groups(example) == {"ents": [], "drugs": ["DRUG"], "found": ["DRUG"]}
 
 
 def test_labels_that_go_nowhere_are_counted(make: Callable, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,7 +79,7 @@ def test_labels_that_go_nowhere_are_counted(make: Callable, caplog: pytest.LogCa
     assert "4 × label without a place" in caplog.text
 
 
-@pytest.mark.parametrize("setter", [{"ents": "DRUG"}, {"ents": 1.5}, {}, []])
+@pytest.mark.parametrize("setter", [{"ents": "DRUG"}, {"ents": 1.5}, {"DRUG": ""}, {}, []])
 def test_a_setter_that_says_nothing_is_an_error(setter: Any, make: Callable) -> None:
     with pytest.raises(ValueError, match="span_setter"):
         make(span_setter=setter)
