@@ -6,11 +6,11 @@ Nothing is dropped in silence: what cannot be kept becomes a Problem with file a
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 
-@dataclass
+@dataclass(slots=True)
 class Entity:
     """A labelled piece of text.
 
@@ -44,7 +44,7 @@ class Entity:
         return max(end for _, end in self.fragments)
 
 
-@dataclass
+@dataclass(slots=True)
 class Link:
     """Something that is said of entities, or of what joins them: kept as it came.
 
@@ -65,7 +65,7 @@ class Link:
 
 def fields_of(item: Union[Entity, Link]) -> Dict[str, Any]:
     """What an entity or a link says, by name, in lists and dictionaries of its own; `asdict` is slow."""
-    values = vars(item).items()
+    values = ((field.name, getattr(item, field.name)) for field in fields(item))
     return {name: value.copy() if isinstance(value, (list, dict)) else value for name, value in values}
 
 

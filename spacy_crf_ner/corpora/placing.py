@@ -25,10 +25,6 @@ Discontinuous = Literal["skip", "merge", "split", "first"]
 ALIGNMENTS = ("expand", "contract", "strict")
 DISCONTINUOUS = ("skip", "merge", "split", "first")
 LEFT_OUT = "left out"
-# What is not noted of an entity: tokens tell it, or it is for messages alone.
-NOT_NOTED = ("label", "fragments", "line", "file")
-# Values that say nothing; 0.0 and False do.
-NOTHING = (None, "", [], {})
 Place = Tuple[int, int, str]
 
 
@@ -171,15 +167,20 @@ def _set_entities(document: Document, doc: Doc, placing: Placing) -> int:
             document.report(entity, "label without a place", message)
             continue
         parts = _parts(document, entity, placing.discontinuous)
-        found = [_place(document, entity, part, doc, tokens, placing.alignment) for part in parts]
-        places = [place for place in found if place is not None]
-        gone = [part for part, place in zip(parts, found) if place is None] if parts else entity.fragments
-        unplaced += [(start, end, entity.label) for start, end in gone]
-        fresh = [place for place in places if place not in by_place]
-        if len(fresh) < len(places):
+        places: List[Place] = []
+        repeats = False
+        for part in parts:
+            place = _place(document, entity, part, doc, tokens, placing.alignment)
+            if place is None:
+                unplaced.append((*part, entity.label))
+            else:
+                places.append(place)
+                repeats |= by_place.setdefault(place, entity) is not entity
+        if not parts:
+            unplaced += [(start, end, entity.label) for start, end in entity.fragments]
+        if repeats:
             message = f"{_name(entity)} repeats another one."
             document.report(entity, "the same entity twice", message, lost=False)
-        by_place.update(dict.fromkeys(fresh, entity))
         placed.append((entity, places))
     spans = {place: Span(doc, place[0], place[1], label=place[2]) for place in sorted(by_place, key=_in_order)}
     for name in placing.names():
@@ -272,13 +273,13 @@ def _set_ents(
     by_place: Dict[Place, Entity],
     tokens: Tokens,
 ) -> None:
-    """Of entities that overlap the longest, of equal ones the first."""
+    """Of entities that overlap the longest, of equal ones the first. spans: In the order of `_in_order`."""
     flat: List[Place] = []
-    taken = np.zeros(len(doc), dtype=bool)
-    for place in sorted(spans, key=lambda place: (place[0] - place[1], place[0])):
+    taken = bytearray(len(doc))
+    for place in sorted(spans, key=lambda place: place[0] - place[1]):
         start, end, _ = place
-        if not taken[start:end].any():
-            taken[start:end] = True
+        if not any(taken[start:end]):
+            taken[start:end] = b"\1" * (end - start)
             flat.append(place)
     for place in sorted({*spans} - {*flat}, key=_in_order):
         entity = by_place[place]
@@ -306,15 +307,20 @@ def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Plac
     """Write down what tokens cannot say: links, and of entities all but the characters and labels of whole tokens."""
     noted = []
     for entity, places in placed:
-        more = {
-            name: value.copy() if isinstance(value, (list, dict)) else value
-            for name, value in vars(entity).items()
-            if value not in NOTHING and name not in NOT_NOTED
-        }
+        more: Dict[str, Any] = {"id": entity.id} if entity.id else {}
+        if entity.attributes:
+            more["attributes"] = dict(entity.attributes)
+        if entity.notes:
+            more["notes"] = list(entity.notes)
+        if entity.score is not None:
+            more["score"] = entity.score
+        if entity.origin:
+            more["origin"] = entity.origin
         if [tokens.characters(place) for place in places] != entity.fragments:
             more["fragments"] = [list(fragment) for fragment in entity.fragments]
         if more:
-            more.update(label=entity.label, tokens=[[start, end] for start, end, _ in places])
+            more["label"] = entity.label
+            more["tokens"] = [[start, end] for start, end, _ in places]
             noted.append(more)
     if noted or document.links:
         doc.user_data[ANNOTATIONS] = {"entities": noted, "links": [fields_of(link) for link in document.links]}

@@ -4,6 +4,7 @@ https://brat.nlplab.org/standoff.html. Offsets count characters (code points) of
 ends included. What is read is written back byte for byte where nothing was changed.
 """
 
+import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ BOM = "\ufeff"
 Key = Tuple[str, ...]
 
 
-@dataclass
+@dataclass(slots=True)
 class Line:
     """A line of an annotation file as it was read.
 
@@ -75,8 +76,9 @@ def read_standoff(path: Path) -> Iterator[Document]:
             f"{orphans[0]}: the text {orphans[0].with_suffix('.txt').name} is not beside it{more}. "
             "Add the .txt files, or take the annotation files away."
         )
+    there = {*annotations}
     for text in texts:
-        files = [ending for ending in ENDINGS if text.with_suffix(ending).is_file()]
+        files = [ending for ending in ENDINGS if text.with_suffix(ending) in there]
         yield read_document(
             _read(text),
             {ending: _read(text.with_suffix(ending)) for ending in files},
@@ -102,7 +104,8 @@ def read_document(text: str, files: Mapping[str, str], id: str = "", source: str
     entities: Dict[str, Entity] = {}
     for ending, content in files.items():
         place = f"{source}{ending}"
-        for number, raw in enumerate(_split(content), start=1):
+        # lines with their ends: only a line feed ends one, also where it is not the only character that could
+        for number, raw in enumerate(io.StringIO(content, newline="\n"), start=1):
             line = Line(raw, ending)
             document.written.lines.append(line)
             # in the text a byte-order mark is a character that offsets count; here it means nothing
@@ -127,12 +130,6 @@ class _Pointer(NamedTuple):
     number: int
     said: str
     line: Line
-
-
-def _split(content: str) -> Iterator[str]:
-    """Lines with their ends: only a line feed ends one, also where it is not the only character that could."""
-    for match in re.finditer(r"[^\n]*\n|[^\n]+", content):
-        yield match.group()
 
 
 def _read(path: Path) -> str:
@@ -170,7 +167,7 @@ def _text_bound(
             )
             return None
     covered = " ".join(document.text[a:b] for a, b in fragments)
-    if text is not None and covered.split() != text.split():
+    if text is not None and covered != text and covered.split() != text.split():
         wrong(
             "text that differs",
             f'entity {name} says "{text[:60]}", but its characters are "{covered[:60]}". '
@@ -185,9 +182,9 @@ def _text_bound(
     return entity
 
 
-def _joined(text: str, fragments: Sequence[Tuple[int, int]]) -> List[Tuple[int, int]]:
+def _joined(text: str, fragments: List[Tuple[int, int]]) -> List[Tuple[int, int]]:
     """Parts with nothing but white space between them as one: brat cuts an entity at each line break."""
-    joined = [fragments[0]]
+    joined = fragments[:1]
     for start, end in fragments[1:]:
         if not text[joined[-1][1] : start].strip():
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
