@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Callable, Dict, FrozenSet, List, Literal, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Literal, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from spacy.tokens import Doc, Span, SpanGroup
@@ -305,7 +305,8 @@ def _set_extensions(spans: Dict[Place, Span], by_place: Dict[Place, Entity]) -> 
 
 def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Place]]], tokens: Tokens) -> None:
     """Write down what tokens cannot say: links, and of entities all but the characters and labels of whole tokens."""
-    noted = []
+    noted: List[Dict[str, Any]] = []
+    named: List[Tuple[str, int, int, str]] = []
     for entity, places in placed:
         more: Dict[str, Any] = {"id": entity.id} if entity.id else {}
         if entity.attributes:
@@ -318,12 +319,20 @@ def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Plac
             more["origin"] = entity.origin
         if [tokens.characters(place) for place in places] != entity.fragments:
             more["fragments"] = [list(fragment) for fragment in entity.fragments]
-        if more:
-            more["label"] = entity.label
-            more["tokens"] = [[start, end] for start, end, _ in places]
-            noted.append(more)
-    if noted or document.links:
-        doc.user_data[ANNOTATIONS] = {"entities": noted, "links": [fields_of(link) for link in document.links]}
+        if len(more) == 1 and entity.id and len(places) == 1:
+            named.append((entity.id, *places[0]))  # most: in short
+        elif more:
+            noted.append({"label": entity.label, "tokens": [[start, end] for start, end, _ in places], **more})
+    if noted or named or document.links:
+        links = [fields_of(link) for link in document.links]
+        doc.user_data[ANNOTATIONS] = {"entities": noted, "named": named, "links": links}
+
+
+def noted_entities(notes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was written down of entities (`doc.user_data["annotations"]`), each with its "label" and "tokens"."""
+    for name, start, end, label in notes.get("named", ()):
+        yield {"label": label, "tokens": [[start, end]], "id": name}
+    yield from notes.get("entities", ())
 
 
 def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
@@ -348,7 +357,7 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
     said = _extensions(doc)
     alone = Counter((span.start, span.end) for span in here)
     entities = []
-    for noted in notes.get("entities", []):
+    for noted in noted_entities(notes):
         entity = _entity(noted, tokens)
         places = [(start, end, entity.label) for start, end in noted["tokens"]]
         if all(place in present for place in places):

@@ -11,7 +11,7 @@ from ..tagging import UNPLACED
 from .document import Document, Entity, Link
 from .files import CorpusError
 from .items import Item
-from .placing import ANNOTATIONS, from_doc
+from .placing import ANNOTATIONS, from_doc, noted_entities
 
 # Attributes of a span group that have a value for each of its spans.
 ONE_A_SPAN = ("scores",)
@@ -198,7 +198,7 @@ def _rename_noted(noted: Mapping[str, Any], names: Mapping[str, str]) -> Dict[st
     first: Dict[Any, Tuple[str, Mapping[str, Any]]] = {}
     entities = []
     instead: Dict[str, Optional[str]] = {}
-    for entity in noted.get("entities", []):
+    for entity in noted_entities(noted):
         old = entity["label"]
         new = names.get(old, old)
         renamed = {**entity, "label": new}
