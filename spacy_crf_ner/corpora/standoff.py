@@ -154,7 +154,11 @@ def _text_bound(
     if name in known:
         wrong("id used twice", f"{name} is the name of the entity in line {known[name].line} too.")
         return None
-    fragments = sorted((int(a), int(b)) for a, b in (part.split() for part in places.split(";")))
+    fragments = []
+    for part in places.split(";"):
+        first, last = part.split()
+        fragments.append((int(first), int(last)))
+    fragments.sort()
     for start, end in fragments:
         if start >= end:
             wrong("empty or reversed", f"entity {name} goes from character {start} to {end}.")
@@ -166,7 +170,7 @@ def _text_bound(
                 "The .txt may have been edited after annotation.",
             )
             return None
-    covered = " ".join(document.text[a:b] for a, b in fragments)
+    covered = " ".join([document.text[a:b] for a, b in fragments])
     if text is not None and covered != text and covered.split() != text.split():
         wrong(
             "text that differs",
@@ -175,8 +179,9 @@ def _text_bound(
         )
         return None
     file = "" if place == document.source else place
-    entity = Entity(label=label, fragments=_joined(document.text, fragments), id=name, line=number, file=file)
-    if len(entity.fragments) < len(fragments):
+    joined = fragments if len(fragments) == 1 else _joined(document.text, fragments)
+    entity = Entity(label, joined, name, number, file=file)
+    if len(joined) < len(fragments):
         message = f'entity {name}, "{covered}", was annotated in parts.'
         document.report(entity, "parts joined across white space", message, lost=False)
     return entity
