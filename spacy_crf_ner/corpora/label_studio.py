@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 
 from .document import Document, Entity, Link
 from .files import STANDARD, CorpusError, TextFile, readable, text_files
-from .json_stream import CHUNK, json_values, storable
+from .json_stream import CHUNK, NOT_KEPT, Value, json_values, storable
 from .label_studio_config import Configuration, read_configuration
 from .label_studio_regions import (
     Region,
@@ -89,8 +89,8 @@ def is_label_studio(path: Path) -> bool:
         try:
             begun = _Begun(next(files).text)
             if begun.is_json():
-                _, value = next(json_values(begun, "", LARGEST), (0, None))
-                if isinstance(value, dict) and _is_export(value):
+                found = next(json_values(begun, "", LARGEST), None)
+                if found is not None and isinstance(found.value, dict) and _is_export(found.value):
                     return True
             elif begun.columns():
                 return True
@@ -142,12 +142,13 @@ class _Begun:
 
 class _Found(NamedTuple):
     """A task. file (str): Where it stands. number (int): The how manieth of the file. name (str): What it is called
-    where it has no id. value (Any): What is there."""
+    where it has no id. value (Any): What is there. mended (bool): Not all of what the file says."""
 
     file: str
     number: int
     name: str
     value: Any
+    mended: bool = False
 
     def where(self) -> str:
         id = _id(self.value.get("id")) if isinstance(self.value, dict) else ""
@@ -195,7 +196,7 @@ def _join(stored: Dict[str, _Found], found: _Found) -> None:
 def _records(file: TextFile, in_folder: bool) -> Iterator[_Found]:
     begun = _Begun(file.text)
     if begun.is_json():
-        values: Iterable[Tuple[int, Any]] = json_values(begun, file.name)
+        values: Iterable[Value] = json_values(begun, file.name)
     elif begun.columns():
         values = _rows(begun, begun.columns(), file.name)
     elif in_folder and begun.start.lstrip().startswith("<"):
@@ -205,16 +206,14 @@ def _records(file: TextFile, in_folder: bool) -> Iterator[_Found]:
             f"{file.name}: it is no export of Label Studio. Export JSON, JSON_MIN, CSV or TSV; of a folder, take away "
             "what is none."
         )
-    for number, value in values:
-        yield _Found(file.name, number, f"{file.stem}-{number:06}", value)
+    for number, value in enumerate(values, start=1):
+        yield _Found(file.name, number, f"{file.stem}-{number:06}", value.value, value.mended)
 
 
-def _rows(begun: _Begun, separator: str, name: str) -> Iterator[Tuple[int, Any]]:
+def _rows(begun: _Begun, separator: str, name: str) -> Iterator[Value]:
     """Rows of a CSV export as records of JSON_MIN."""
     rows = csv.DictReader(io.StringIO(begun.read(), newline=""), delimiter=separator)
-    number = 0
     while True:
-        number += 1
         # how long a text may be is a setting of the whole process
         limit = csv.field_size_limit(2**31 - 1)
         try:
@@ -225,10 +224,14 @@ def _rows(begun: _Begun, separator: str, name: str) -> Iterator[Tuple[int, Any]]
             csv.field_size_limit(limit)
         if row is None:
             return
-        yield (
-            number,
-            {str(key).removeprefix("_data_"): _cell(value) for key, value in row.items() if value not in ("", None)},
-        )
+        record = {
+            str(key).removeprefix("_data_"): _cell(value) for key, value in row.items() if value not in ("", None)
+        }
+        try:
+            kept = storable(record)
+        except RecursionError as error:
+            raise CorpusError(f"{name}: its line {rows.line_num} is nested too deeply.") from error
+        yield Value(rows.line_num, kept, kept != record)
 
 
 def _cell(value: Any) -> Any:
@@ -333,9 +336,9 @@ class _Reader:
 
     def documents(self, found: _Found, log: TaskLog) -> List[Document]:
         """Documents of a task; none, and a problem, where it has no text."""
-        task = storable(found.value)
-        if task != found.value:
-            log.remark("values that cannot be kept", "halves of characters became U+FFFD, too large numbers texts.")
+        task = found.value
+        if found.mended:
+            log.remark("values that cannot be kept", NOT_KEPT)
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             log.remark("malformed task", 'it is no task: it has no "data".')
             return []

@@ -54,7 +54,11 @@ class Placing:
         if not self.setter:
             raise ValueError('span_setter is empty: name "ents", a span group, or both.')
         for key, value in self._by_key().items():
-            if not isinstance(value, (bool, str, Sequence)) or value == "" or key == "ents" and isinstance(value, str):
+            if (
+                not isinstance(value, (bool, str, Sequence))
+                or value == ""
+                or (key == "ents" and isinstance(value, str))
+            ):
                 raise ValueError(
                     f"span_setter.{key} = {value!r}: a place has true or a list of the labels that go there, and a "
                     'label has the name of the place where it goes, as in {"ents": true, "drugs": ["DRUG"], '
@@ -75,7 +79,7 @@ class Placing:
         for key, value in self._by_key().items():
             if isinstance(value, str):
                 found.update([value] if key == label else [])
-            elif value is True or value and label in value:
+            elif value is True or (value and label in value):
                 found.add(key)
         return frozenset(found)
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from spacy.tokens import Span
 from spacy.util import registry
 
-from spacy_crf_ner.corpora import jsonl
+from spacy_crf_ner.corpora import json_stream
 from spacy_crf_ner.corpora.columns import read_columns
 from spacy_crf_ner.corpora.document import Document, Entity, Link, Report
-from spacy_crf_ner.corpora.files import CorpusError, TextFile
+from spacy_crf_ner.corpora.files import CorpusError
 from spacy_crf_ner.corpora.formats import detect
-from spacy_crf_ner.corpora.jsonl import json_values, read_jsonl, write_jsonl
+from spacy_crf_ner.corpora.json_stream import json_values
+from spacy_crf_ner.corpora.jsonl import read_jsonl, write_jsonl
 from spacy_crf_ner.corpora.placing import from_doc, to_doc
 from spacy_crf_ner.corpora.records import Names, Naming, kind_of
 from spacy_crf_ner.corpora.standoff import read_standoff
@@ -418,18 +419,34 @@ VALUES = st.recursive(
 def test_values_are_those_of_the_whole_file(values: list, size: int, indent: Any, array: bool, ascii: bool) -> None:
     dumped = [json.dumps(value, indent=indent, ensure_ascii=ascii) for value in values]
     content = json.dumps(values, indent=indent, ensure_ascii=ascii) if array else "\n".join(dumped)
-    found = list(json_values(TextFile("x", Trickle(content, size))))  # type: ignore[arg-type]
-    assert [value for _, value in found] == values
+    found = list(json_values(Trickle(content, size), "x"))
+    assert [value.value for value in found] == values
+    assert not any(value.mended for value in found)
     lines = content.split("\n")
-    assert all(lines[line - 1].lstrip("[ ").startswith("{") for line, _ in found)
+    assert all(lines[line - 1].lstrip("[ ").startswith("{") for line, *_ in found)
+
+
+def test_what_cannot_be_kept_of_a_value_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text(
+        '{"text": "a", "spans": []}\n'
+        '{"spans": [], "text": "b \\ud83d", "meta": {"n": 1e999, "m": [NaN], "k": 100000000000000000000}}\n'
+        '{"spans": [], "text": "\\ud83d\\ude00 NaN", "meta": {"n": 1234567890123456789}}\n'
+    )
+    first, second, third = read_jsonl(path)
+    assert second.text == "b \ufffd"
+    assert second.data["meta"] == {"n": None, "m": [None], "k": "0x56bc75e2d63100000"}
+    assert [problem.where for problem in second.problems] == [f"{path}:2"]
+    assert (third.text, third.data["meta"]) == ("😀 NaN", {"n": 1234567890123456789})
+    assert not first.problems + third.problems
 
 
 def test_reading_goes_no_further_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "CHUNK", 100)
+    monkeypatch.setattr(json_stream, "CHUNK", 100)
     record = json.dumps({"text": "x" * 50, "spans": []})
     for content in (f"{record}\n" * 1000, f"[{', '.join([record] * 1000)}]", f"[{record}, [x" + "y" * 10**6):
         file = Trickle(content, 10**9)
-        values = json_values(TextFile("x", file))  # type: ignore[arg-type]
+        values = json_values(file, "x")
         next(values)
         assert file.given < 400
         with pytest.raises(CorpusError) if "y" in content else pytest.MonkeyPatch.context():
@@ -442,7 +459,11 @@ def test_reading_goes_no_further_than_it_must(monkeypatch: pytest.MonkeyPatch) -
 LABELS = st.text(min_size=1, max_size=4).filter(str.strip)
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | PLAIN,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | PLAIN,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(PLAIN, inner, max_size=2),
     max_leaves=4,
 )

@@ -139,8 +139,8 @@ def test_a_large_file_is_read_a_task_at_a_time(tmp_path: Path) -> None:
             return part
 
     file = Counting()
-    for number, value in json_values(file, "x"):
-        assert value["id"] == number - 1
+    for number, found in enumerate(json_values(file, "x"), start=1):
+        assert found.value["id"] == number - 1
         assert file.read_so_far <= number * 100_300 + 2**18
 
 
@@ -336,7 +336,7 @@ def test_what_is_malformed_is_counted_and_the_rest_goes_on(path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"id": 1, "data"', "it is not whole JSON"),
+        ('[{"id": 1, "data"', "it is not JSON"),
         ("[" * 5000, "nested too deeply"),
         ("Dear diary", "it is no export of Label Studio"),
         ("[3, 4]", "No task could be read"),
