@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from spacy_crf_ner.corpora.document import Document, Entity, Link
-from spacy_crf_ner.corpora.label_studio import LabelStudio, read_label_studio
-from spacy_crf_ner.corpora.label_studio_writer import write_label_studio
+from spacy_crf_ner.corpora.label_studio import LabelStudio, read_label_studio, write_label_studio
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 START, CALL = 300, 60  # seconds

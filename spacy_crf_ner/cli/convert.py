@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..corpora.document import Document, Problem, Report
 from ..corpora.files import STANDARD, CorpusError
 from ..corpora.formats import FORMATS, Format, Options, add_doc, detect
-from ..corpora.label_studio import ANNOTATORS, OFFSETS, PREDICTIONS, LabelStudio
+from ..corpora.label_studio.settings import ANNOTATORS, OFFSETS, PREDICTIONS, LabelStudio
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_doc
 from ..corpora.records import KEYS, Naming
 from .errors import clear_errors, fail, good, umask, written_whole

@@ -12,8 +12,7 @@ from .columns import SCHEMES, Scheme, looks_like_columns, read_columns, write_co
 from .document import Document
 from .files import STANDARD, CorpusError, text_files
 from .jsonl import is_jsonl, read_jsonl, write_jsonl
-from .label_studio import LabelStudio, is_label_studio, read_label_studio
-from .label_studio_writer import write_label_studio
+from .label_studio import LabelStudio, is_label_studio, read_label_studio, write_label_studio
 from .placing import ID, from_doc
 from .records import Naming
 from .standoff import is_standoff, read_standoff

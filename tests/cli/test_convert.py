@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 import spacy_crf_ner.cli.convert as command
 from spacy_crf_ner.corpora.document import Document
-from spacy_crf_ner.corpora.formats import FORMATS
+from spacy_crf_ner.corpora.files import CorpusError
+from spacy_crf_ner.corpora.formats import FORMATS, add_doc
 
 from .test_commands import read, run, said
 
@@ -159,6 +160,9 @@ def test_bad_options_end_in_one_clear_message(arguments: List[str], message: str
 def test_what_spacy_cannot_store_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"id": "one", "text": "a", "spans": [], "number": 1' + "0" * 30 + "}")
     result = run("convert", tmp_path / "x.jsonl", tmp_path / "x.spacy")
-    assert result.exit_code == 1
-    assert "one: what is said beside its entities cannot stand in a .spacy file" in said(result)
-    assert run("convert", tmp_path / "x.jsonl", tmp_path / "y.jsonl").exit_code == 0
+    assert result.exit_code == 0
+    assert "1 × values that cannot be kept" in said(result)
+    doc = spacy.blank("en")("a")
+    doc.user_data.update({"id": "one", "number": 10**30})
+    with pytest.raises(CorpusError, match=r"one: what is said beside its entities cannot stand in a \.spacy file"):
+        add_doc(DocBin(store_user_data=True), doc)

@@ -21,9 +21,8 @@ from spacy_crf_ner.corpora.document import Document, Entity, Link
 from spacy_crf_ner.corpora.files import CorpusError
 from spacy_crf_ner.corpora.formats import detect
 from spacy_crf_ner.corpora.json_stream import json_values
-from spacy_crf_ner.corpora.label_studio import LabelStudio, read_label_studio
-from spacy_crf_ner.corpora.label_studio_config import read_configuration
-from spacy_crf_ner.corpora.label_studio_writer import write_label_studio
+from spacy_crf_ner.corpora.label_studio import LabelStudio, read_label_studio, write_label_studio
+from spacy_crf_ner.corpora.label_studio.labelling import read_configuration
 from spacy_crf_ner.corpora.offsets import Offsets
 from spacy_crf_ner.corpora.placing import from_doc, to_doc
 

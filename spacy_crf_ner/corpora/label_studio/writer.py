@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from .document import Document, Entity, Problem
-from .files import CorpusError
-from .label_studio import INFO, PLACE, LabelStudio
-from .label_studio_config import LABELS, WRITTEN, Configuration, Control, read_configuration, write_configuration
-from .label_studio_regions import simplified, text_of
-from .offsets import CODE_POINTS, UTF_16, Offsets
+from ..document import Document, Entity, Problem
+from ..files import CorpusError
+from ..offsets import CODE_POINTS, UTF_16, Offsets
+from .labelling import LABELS, WRITTEN, Configuration, Control, read_configuration, write_configuration
+from .regions import simplified, text_of
+from .settings import INFO, PLACE, LabelStudio
 
 MODEL = "spacy_crf_ner"
 Result = Dict[str, Any]

@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .document import Problem
-from .label_studio_config import LABELS
-from .offsets import CODE_POINTS, NAMES, UTF_16, Offsets, Span
+from ..document import Problem
+from ..offsets import CODE_POINTS, NAMES, UTF_16, Offsets, Span
+from .labelling import LABELS
 
 HTML = re.compile(r"<[A-Za-z/!][^>]*>|&#?\w+;")
 # The whole text of a page that has no tags.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence, Set
 from xml.etree import ElementTree
 
-from .files import CorpusError, readable
+from ..files import CorpusError, readable
 
 TEXTS = ("text", "hypertext")
 LABELS = ("labels", "hypertextlabels")
