@@ -20,7 +20,7 @@ from ..corpora.formats import FORMATS, Format, Options, add_doc, detect
 from ..corpora.label_studio import ANNOTATORS, OFFSETS, PREDICTIONS, LabelStudio
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_doc
 from ..corpora.records import KEYS, Naming
-from .errors import clear_errors, fail, good, umask, written_whole
+from .errors import clear_errors, fail, good, refuse_compressed, umask, written_whole
 from .options import numbers
 
 # Documents after which words that they brought along are forgotten.
@@ -196,6 +196,7 @@ def written(output: Path) -> Iterator[Path]:
     """
     if output.is_dir() and output != STANDARD:
         raise CorpusError(f"{output}: it is a folder, and a file is to be written there.")
+    refuse_compressed(output)
     target = Path("output") if output == STANDARD else output
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=None if output == STANDARD else target.parent, prefix=".") as folder:

@@ -44,9 +44,9 @@ def text_files(path: Path, wanted: Sequence[str] = (), encoding: str = "utf-8") 
     count = 0
     for name, file in _opened(path, wanted):
         count += 1
-        # signs that only some editors write before the first line mean nothing
-        text = io.TextIOWrapper(file, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
         with readable(name, encoding):
+            # signs that only some editors write before the first line mean nothing
+            text = io.TextIOWrapper(file, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
             yield TextFile(name, text)
     if not count:
         kinds = f" with the ending {' or '.join(wanted)}" if wanted else ""

@@ -291,7 +291,7 @@ def _note(document: Document, doc: Doc, placed: Sequence[Tuple[Entity, List[Plac
         more = {
             name: value.copy() if isinstance(value, (list, dict)) else value
             for name, value in vars(entity).items()
-            if value and name not in TOLD_BY_TOKENS
+            if name not in TOLD_BY_TOKENS and (value or (name == "score" and value is not None))
         }
         if more or exact != entity.fragments:
             fragments = [list(fragment) for fragment in entity.fragments]

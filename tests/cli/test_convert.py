@@ -144,6 +144,8 @@ def test_keys_and_names_of_tags(tmp_path: Path) -> None:
         (["--to", "parquet"], "it is read, but not written"),
         (["--shard", "0"], "--shard 0: give the documents of a file"),
         (["--shard", "5", "--to", "jsonl"], "--shard 5"),
+        (["--encoding", "none", "--to", "jsonl"], "--encoding none: there is no such encoding"),
+        (["--encoding", "base64", "--to", "jsonl"], "--encoding base64: there is no such encoding"),
         (["--keys", "text", "--to", "jsonl"], "--keys text: give pairs"),
         (["--keys", "body=text", "--to", "jsonl"], "--keys body: there is no such thing"),
     ],
@@ -154,6 +156,14 @@ def test_bad_options_end_in_one_clear_message(arguments: List[str], message: str
     assert message in said(result)
     assert "Traceback" not in result.output
     assert not (tmp_path / "out" / "x").exists()
+
+
+def test_nothing_is_written_under_the_name_of_a_compressed_file(corpus: Path, tmp_path: Path) -> None:
+    for name, target in (("x.jsonl.gz", "jsonl"), ("x.zip", "label_studio"), ("x.gz", "columns")):
+        result = run("convert", corpus, tmp_path / name, "--to", target)
+        assert result.exit_code == 1
+        assert "files are not compressed here" in said(result)
+        assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_what_spacy_cannot_store_is_said(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def test_what_speaks_of_a_removed_entity_goes_with_it() -> None:
     assert [line.split("\t")[0] for line in left.splitlines() if line] == ["T2", "T4", "what is this", "T9", "R2"]
 
 
+def test_a_score_of_nought_is_a_score() -> None:
+    document = Document("a", "Fever 5", [Entity("P", [(0, 5)], score=0.0), Entity("Q", [(6, 7)])])
+    assert [entity.score for entity in through_spacy(document).entities] == [0.0, None]
+
+
 def test_two_files_of_annotations(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.txt").write_text("ab cd")
