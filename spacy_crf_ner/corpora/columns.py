@@ -20,8 +20,12 @@ SAME = {"E": "L", "M": "I", "S": "U", "W": "U"}
 OUTSIDE = ("O", "_", "")
 NO_ENTITY_KNOWN = ("-", "?")
 DOCUMENT = re.compile(r"#\s*newdoc(?:\s+id\s*=\s*(.*))?")
+# Universal line ends, but no other characters that Python would take for one.
+LINE_END = re.compile(r"\r\n|\n|\r")
 # Lines from which separator and columns are found out.
 SAMPLE = 2000
+# Of the lines of a file of columns at least this share has something that looks like a tag.
+FEW = 0.3
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,17 @@ class Row(NamedTuple):
 def looks_like_columns(sample: str) -> bool:
     """Whether a text's first lines are columns with tags in the last one, or CoNLL-U."""
     try:
-        layout = find_layout(sample.splitlines())
+        layout = find_layout(LINE_END.split(sample))
     except CorpusError:
         return False
     return layout is not None
+
+
+def may_be_columns(sample: str) -> bool:
+    """Whether tags stand in a text's first lines, however broken they are; a README, say, has none."""
+    lines = [line for line in LINE_END.split(sample) if line.strip() and not line.startswith("#")]
+    tagged = sum(any(cell in ("O", "_") or TAG.fullmatch(cell) for cell in line.split()[1:]) for line in lines)
+    return tagged >= FEW * len(lines)
 
 
 def find_layout(
@@ -131,7 +142,7 @@ def read_columns(
     tags: Sequence[int] = (),
     sentences: int = 1,
 ) -> Iterator[Document]:
-    """Read files of columns.
+    """Read files of columns; in a folder or an archive those that plainly have none are passed over.
 
     encoding (str): Of the files. word (Optional[int]): Column of the tokens, from 0; null: found out.
     tags (Sequence[int]): Columns of entity tags; none given: found out.
@@ -140,7 +151,7 @@ def read_columns(
         scheme is repaired and counted.
     RAISES (CorpusError): A line has another number of columns, or no column has tags.
     """
-    for file in text_files(path, encoding=encoding):
+    for file in text_files(path, encoding=encoding, is_data=may_be_columns):
         yield from _read_file(file, encoding, word, tags, sentences)
 
 
@@ -148,8 +159,7 @@ def _read_file(
     file: TextFile, encoding: str, word: Optional[int], tags: Sequence[int], sentences: int
 ) -> Iterator[Document]:
     with readable(file.name, encoding):
-        # universal line ends, but no other characters that Python would take for one
-        lines = re.split(r"\r\n|\n|\r", file.text.read())
+        lines = LINE_END.split(file.text.read())
     layout = find_layout(lines, file.name, word, tags)
     if layout is None:
         if not any(line.strip() for line in lines):

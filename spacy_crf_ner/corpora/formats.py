@@ -1,5 +1,6 @@
 """Which annotation formats there are, how to tell them apart, and how to read and write each."""
 
+import io
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 import spacy
 from spacy.tokens import Doc, DocBin
 
-from .columns import SCHEMES, Scheme, looks_like_columns, read_columns, write_columns
-from .document import Document
-from .files import STANDARD, CorpusError, text_files
+from . import jsonl, tables, texts
+from .columns import SCHEMES, Scheme, looks_like_columns, may_be_columns, read_columns, write_columns
+from .document import Document, Problem
+from .files import STANDARD, CorpusError, passed_over, text_files
 from .jsonl import is_jsonl, read_jsonl, write_jsonl
-from .label_studio import LabelStudio, is_label_studio, read_label_studio
+from .label_studio import LabelStudio, is_label_studio, may_be_export, read_label_studio
 from .label_studio_writer import write_label_studio
 from .placing import ID, from_doc
 from .records import Naming
@@ -23,6 +25,8 @@ from .texts import is_texts, read_texts
 
 # Characters of a file from which its format is found out.
 SAMPLE = 20_000
+# Files of a folder, at most, that are looked at for this.
+LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -100,28 +104,44 @@ def read_table(path: Path, options: Options = Options()) -> Iterator[Document]: 
     return FORMATS[name].read(path, options)
 
 
-def sample(path: Path) -> str:
-    """The beginning of the first text file of a path, "" where it cannot be read as text."""
+def samples(path: Path, is_data: Callable[[str], bool]) -> Iterator[str]:
+    """Whole lines at the beginning of the first files of a path, in a folder of those that may be data."""
     try:
-        for file in itertools.islice(text_files(path, encoding="latin-1"), 1):
-            return file.text.read(SAMPLE)
+        for file in itertools.islice(text_files(path, is_data=is_data), LOOKED_AT):
+            if isinstance(file.text, io.TextIOWrapper):
+                file.text.reconfigure(errors="replace")  # of which encoding it is may be said later
+            found = file.text.read(SAMPLE)
+            yield found if len(found) < SAMPLE else found[: found.rfind("\n") + 1]
     except CorpusError:
         pass
-    return ""
+
+
+def with_others(
+    documents: Iterator[Document],
+    path: Path,
+    wanted: Sequence[str] = (),
+    is_data: Optional[Callable[[str], bool]] = None,
+) -> Iterator[Document]:
+    """Documents of a path; the first of them says which files of the folder were passed over."""
+    for first in documents:
+        for name in passed_over(path, wanted, is_data):
+            message = "it is not of the format that is read here: passed over."
+            first.problems.append(Problem(name, "file that was not read", message, lost=False))
+        yield first
+        break
+    yield from documents
 
 
 def _is_columns(path: Path) -> bool:
     if not path.exists() or path.suffix == ".spacy":
         return False
-    found = sample(path)
-    # the last line of a sample may be cut
-    whole = found if len(found) < SAMPLE else found[: found.rfind("\n") + 1]
-    return "\0" not in whole and looks_like_columns(whole)
+    return any("\0" not in found and looks_like_columns(found) for found in samples(path, may_be_columns))
 
 
 def _read_columns(path: Path, options: Options) -> Iterator[Document]:
     word, *tags = options.columns or (None,)
-    return read_columns(path, options.encoding, word, tags, options.sentences)  # type: ignore[arg-type]
+    documents = read_columns(path, options.encoding, word, tags, options.sentences)  # type: ignore[arg-type]
+    return with_others(documents, path, is_data=may_be_columns)
 
 
 def _write_columns(docs: Iterable[Doc], path: Path, options: Options) -> None:
@@ -184,19 +204,21 @@ FORMATS: Dict[str, Format] = {
     "spacy": Format(_is_spacy, _read_spacy, "spaCy's .spacy", _write_spacy),
     "label_studio": Format(
         is_label_studio,
-        lambda path, options: read_label_studio(path, options.encoding, options.label_studio),
+        lambda path, options: with_others(
+            read_label_studio(path, options.encoding, options.label_studio), path, is_data=may_be_export
+        ),
         "exports of Label Studio: JSON, JSON_MIN, CSV, TSV",
         write_documents=lambda documents, path, options: write_label_studio(documents, path, options.label_studio),
     ),
     "jsonl": Format(
         is_jsonl,
-        lambda path, options: read_jsonl(path, options.encoding, options.naming),
+        lambda path, options: with_others(read_jsonl(path, options.encoding, options.naming), path, jsonl.ENDINGS),
         "JSON lines or JSON: text and spans, or tokens and tags",
         write_documents=lambda documents, path, options: write_jsonl(documents, path),
     ),
     "csv": Format(
         is_csv,
-        lambda path, options: read_csv(path, options.encoding, options.naming),
+        lambda path, options: with_others(read_csv(path, options.encoding, options.naming), path, tables.ENDINGS),
         "CSV or TSV with names of columns",
     ),
     "parquet": Format(is_parquet, lambda path, options: read_parquet(path, options.naming), "Parquet"),
@@ -206,7 +228,7 @@ FORMATS: Dict[str, Format] = {
     "columns": Format(_is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns),
     "text": Format(
         is_texts,
-        lambda path, options: read_texts(path, options.encoding),
+        lambda path, options: with_others(read_texts(path, options.encoding), path, (texts.ENDING,)),
         "plain text: a folder of .txt files, or a document a line",
     ),
 }

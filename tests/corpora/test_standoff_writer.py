@@ -170,7 +170,14 @@ def test_ids_that_are_no_file_names_are_refused(ids: List[str], tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "parts", [("maccrobat2020", "dev"), ("maccrobat2020", "train"), ("litbank", "brat"), ("wlp_wnut2020", "dev")]
+    "parts",
+    [
+        ("maccrobat2020", "dev"),
+        ("maccrobat2020", "train"),
+        ("litbank", "brat"),
+        ("wlp_wnut2020", "dev"),
+        pytest.param(("wlp_wnut2020", "train"), marks=pytest.mark.slow),
+    ],
 )
 def test_real_corpora_come_back_byte_for_byte(parts: tuple) -> None:
     folder = corpus(*parts)
