@@ -400,5 +400,5 @@ def _tags(length: int, spans: Sequence[Span], scheme: Scheme) -> List[str]:
             positions[-1] = "E" if scheme == "bioes" else "L"
             if len(span) == 1:
                 positions[-1] = "S" if scheme == "bioes" else "U"
-        tags[span.start : span.end] = [f"{position}-{span.label_}" for position in positions]
+        tags[span.start : span.end] = [f"{position}-{_flat(span.label_)}" for position in positions]
     return tags

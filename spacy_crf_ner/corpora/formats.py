@@ -16,6 +16,7 @@ from .files import STANDARD, CorpusError, passed_over, text_files
 from .jsonl import is_jsonl, read_jsonl, write_jsonl
 from .label_studio import LabelStudio, is_label_studio, may_be_export, read_label_studio
 from .label_studio_writer import write_label_studio
+from .losses import lost_in_columns
 from .placing import ID, from_doc
 from .records import Naming
 from .standoff import is_standoff, read_standoff
@@ -62,6 +63,7 @@ class Format(NamedTuple):
     write (Optional[Callable]): Writes Docs to a path; None: it is `write_documents` that writes.
     write_documents (Optional[Callable]): Writes Documents, which know more than Docs.
     to_folder (bool): Whether that is to a folder; otherwise to a file, beside which it may write others.
+    lost (Optional[Callable]): Of `write`: what a document says that the format has no place for.
     Both are None of what is read only.
     """
 
@@ -71,6 +73,7 @@ class Format(NamedTuple):
     write: Optional[Callable[[Iterable[Doc], Path, Options], None]] = None
     write_documents: Optional[Callable[[Iterable[Document], Path, Options], Iterator[Document]]] = None
     to_folder: bool = False
+    lost: Optional[Callable[[Document], Iterable[Problem]]] = None
 
     @property
     def is_written(self) -> bool:
@@ -225,7 +228,9 @@ FORMATS: Dict[str, Format] = {
     "datasets": Format(
         is_dataset, lambda path, options: read_dataset(path, options.naming), "save_to_disk of Hugging Face's datasets"
     ),
-    "columns": Format(_is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns),
+    "columns": Format(
+        _is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns, lost=lost_in_columns
+    ),
     "text": Format(
         is_texts,
         lambda path, options: with_others(read_texts(path, options.encoding), path, (texts.ENDING,)),
