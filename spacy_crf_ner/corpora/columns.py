@@ -11,6 +11,7 @@ from spacy.tokens import Doc, Span
 
 from .document import Document, Entity, Problem
 from .files import CorpusError, TextFile, readable, text_files
+from .names import Names
 
 Scheme = Literal["iob2", "iob1", "bioes", "bilou"]
 SCHEMES = ("iob2", "iob1", "bioes", "bilou")
@@ -19,6 +20,8 @@ TAG = re.compile(r"([BIELSUMW])-(.+)")
 SAME = {"E": "L", "M": "I", "S": "U", "W": "U"}
 OUTSIDE = ("O", "_", "")
 NO_ENTITY_KNOWN = ("-", "?")
+# What stands after -DOCSTART- where a document has no name.
+NAMELESS = "X"
 DOCUMENT = re.compile(r"#\s*newdoc(?:\s+id\s*=\s*(.*))?")
 # Universal line ends, but no other characters that Python would take for one.
 LINE_END = re.compile(r"\r\n|\n|\r")
@@ -151,12 +154,13 @@ def read_columns(
         scheme is repaired and counted.
     RAISES (CorpusError): A line has another number of columns, or no column has tags.
     """
+    names = Names()
     for file in text_files(path, encoding=encoding, is_data=may_be_columns):
-        yield from _read_file(file, encoding, word, tags, sentences)
+        yield from _read_file(file, encoding, word, tags, sentences, names)
 
 
 def _read_file(
-    file: TextFile, encoding: str, word: Optional[int], tags: Sequence[int], sentences: int
+    file: TextFile, encoding: str, word: Optional[int], tags: Sequence[int], sentences: int, names: Names
 ) -> Iterator[Document]:
     with readable(file.name, encoding):
         lines = LINE_END.split(file.text.read())
@@ -168,14 +172,26 @@ def _read_file(
             f"{file.name}: no column has entity tags such as O, B-PER, I-PER. Name the columns with --columns: that of "
             "the tokens first, then those of tags, from 0."
         )
-    stem = file.stem
     found = list(_documents(file.name, lines, layout, sentences))
     layers = range(len(layout.tags) or 1)
     schemes = [
         find_scheme([row.tags[layer] for row in s] for _, document in found for s in document) for layer in layers
     ]
     for number, (id, rows) in enumerate(found, start=1):
-        yield _document(id or f"{stem}-{number:06}", file.name, rows, schemes)
+        document = _document(id or f"{file.stem}-{number:06}", file.name, rows, schemes)
+        _make_unique(document, names)
+        yield document
+
+
+def _make_unique(document: Document, names: Names) -> None:
+    """Another id for a document whose id one before it has, and a remark."""
+    wanted, number = document.id, 1
+    while not names.add(document.id):
+        number += 1
+        document.id = f"{wanted}-{number}"
+    if document.id != wanted:
+        message = f'another document has the id "{wanted}": this one is now called "{document.id}".'
+        document.problems.append(Problem(document.source, "id used twice", message, False))
 
 
 def _documents(
@@ -213,7 +229,7 @@ def _sentences(name: str, lines: Sequence[str], layout: Layout) -> Iterator[Tupl
             rows = []
             said = line.split()
             id = (start.group(1) or "") if start else next((w.strip("-") for w in said[1:2] if w.startswith("-")), "")
-            yield id.strip(), []
+            yield id.strip() if id != NAMELESS else "", []
         elif not any(cells):
             if rows:
                 yield None, rows
@@ -346,7 +362,8 @@ def write_columns(docs: Iterable[Doc], spans: str = "", scheme: Scheme = "iob2")
         for doc in docs:
             layers = _layered(_entities(doc, spans))
             width = max(width, len(layers))
-            narrow.writelines(_lines(doc, [_tags(len(doc), layer, scheme) for layer in layers]))
+            columns = [_tags(len(doc), layer, scheme) for layer in layers]
+            narrow.writelines(_lines(doc, _with_unknown(doc, spans, columns)))
         narrow.seek(0)
         for line in narrow:
             # a line has its number of columns of tags in front
@@ -363,6 +380,21 @@ def _lines(doc: Doc, columns: Sequence[Sequence[str]]) -> Iterator[str]:
         if not token.is_space:
             yield "\t".join([str(len(columns)), _flat(token.text), *(column[token.i] for column in columns)]) + "\n"
     yield "\n"
+
+
+def _with_unknown(doc: Doc, spans: str, columns: Sequence[List[str]]) -> Sequence[Sequence[str]]:
+    """Columns of tags, in which tokens of which nothing is known have "-"; in a Doc without annotation all have it."""
+    if doc.has_annotation("ENT_IOB"):
+        unknown = [token.i for token in doc if token.ent_iob == 0]
+    else:
+        unknown = [] if spans != "ents" and (spans or "entities") in doc.spans else list(range(len(doc)))
+    if not unknown:
+        return columns
+    first = list(columns[0]) if columns else ["O"] * len(doc)
+    for i in unknown:
+        if all(column[i] == "O" for column in columns):
+            first[i] = NO_ENTITY_KNOWN[0]
+    return [first, *columns[1:]]
 
 
 def _flat(text: str) -> str:

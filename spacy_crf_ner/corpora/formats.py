@@ -153,10 +153,10 @@ def _write_columns(docs: Iterable[Doc], path: Path, options: Options) -> None:
 
 
 def _is_spacy(path: Path) -> bool:
-    return bool(_spacy_files(path)) if path.is_dir() else path.is_file() and path.suffix == ".spacy"
+    return bool(spacy_files(path)) if path.is_dir() else path.is_file() and path.suffix == ".spacy"
 
 
-def _spacy_files(path: Path) -> List[Path]:
+def spacy_files(path: Path) -> List[Path]:
     """A .spacy file, or all of a folder."""
     return sorted(path.rglob("*.spacy")) if path.is_dir() else [path]
 
@@ -174,7 +174,7 @@ def read_docs(path: Path, vocab: spacy.vocab.Vocab) -> Iterator[Doc]:
 
 
 def _read_spacy(path: Path, options: Options) -> Iterator[Document]:
-    for file in _spacy_files(path):
+    for file in spacy_files(path):
         for number, doc in enumerate(read_docs(file, spacy.blank("xx").vocab), start=1):
             yield from_doc(doc, options.spans, f"{file.stem}-{number:06}")
 

@@ -7,7 +7,7 @@ import spacy
 from spacy.tokens import Doc
 
 from .document import Document, Report
-from .formats import FORMATS, Options, read_docs
+from .formats import FORMATS, Options, read_docs, spacy_files
 from .placing import Placing, from_doc, to_doc
 
 
@@ -24,8 +24,9 @@ def read_items(path: Path, name: str, options: Options) -> Iterator[Item]:
         for document in FORMATS[name].read(path, options):
             yield Item(document)
         return
-    for number, doc in enumerate(read_docs(path, spacy.blank("xx").vocab), start=1):
-        yield Item(from_doc(doc, options.spans, f"{path.stem}-{number:06}"), doc)
+    for file in spacy_files(path):
+        for number, doc in enumerate(read_docs(file, spacy.blank("xx").vocab), start=1):
+            yield Item(from_doc(doc, options.spans, f"{file.stem}-{number:06}"), doc)
 
 
 def as_docs(

@@ -337,6 +337,12 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
         _read_extensions(entity, said.get(entity.fragments[0], {}))
         entities.append(entity)
     entities.sort(key=lambda entity: (entity.start, -entity.end, entity.label))
+    unknown = [token.i for token in doc if token.ent_iob == 0] if doc.has_annotation("ENT_IOB") else []
+    if unknown:
+        # those of an entity that has no place on tokens are known by it
+        touched = [part for entity in entities for part in entity.fragments]
+        inside = (i for i in unknown if any(a < tokens.ends[i] and tokens.starts[i] < b for a, b in touched))
+        unknown = sorted({*unknown} - {*inside})
     return Document(
         id=str(doc.user_data.get(ID) or id),
         text=doc.text,
@@ -346,6 +352,7 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
         annotated=annotated,
         tokens=list(zip(tokens.starts, tokens.ends)),
         sentences=[token.i for token in doc if token.is_sent_start] if doc.has_annotation("SENT_START") else [],
+        unknown=unknown,
         data=doc.user_data.get(DATA, {}),
     )
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import weakref
 from pathlib import Path
 from typing import Any, Iterator, List
@@ -111,10 +112,10 @@ def test_remarks_are_counted_and_listed_but_not_kept(tmp_path: Path) -> None:
         assert "2 documents, 2 entities annotated, 1 kept" in said(result)
         assert "1 × answer: reject" in said(result)
         remarks = (tmp_path / "report").read_text().splitlines()
-        numbered = [remark for remark in remarks if "x.jsonl:" in remark]
+        numbered = [remark for remark in remarks if re.search(r"x\.jsonl:\d", remark)]
         assert [remark.partition(": ")[0].rpartition(":")[2] for remark in numbered] == ["1", "2"]
         # brat has nothing for the answer
-        assert [("(answer)" in remark) for remark in remarks if remark not in numbered] == [True] * (name == "c")
+        assert ["answer" in remark for remark in remarks if remark not in numbered] == [True] * (name == "c")
         assert f"All {len(remarks)} remarks are in" in said(result)
         strict = run("convert", tmp_path / "x.jsonl", tmp_path / f"strict-{name}", "--strict", *more)
         assert strict.exit_code == 1

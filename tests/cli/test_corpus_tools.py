@@ -112,6 +112,14 @@ def test_spacys_files_lose_nothing_on_their_way(tmp_path: Path) -> None:
         assert [span.label_ for span in doc.spans["mine"]] == ["M"]
 
 
+def test_a_folder_of_spacys_files_is_one_corpus(notes: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    run("convert", notes, tmp_path / "parts" / "a.spacy")
+    run("convert", notes, tmp_path / "parts" / "b.spacy")
+    run("subsample", tmp_path / "parts", tmp_path / "all.spacy", "--n", 24)
+    assert len(read(tmp_path / "all.spacy")) == 24
+
+
 def test_folds_hold_everything_once(notes: Path, tmp_path: Path) -> None:
     run("split", notes, tmp_path / "p", "--folds", 3, "--stratified")
     devs = [doc.user_data["id"] for i in (1, 2, 3) for doc in read(tmp_path / "p" / f"fold-{i}" / "dev.spacy")]

@@ -16,7 +16,7 @@ from spacy_crf_ner.corpora.document import Document, Report
 from spacy_crf_ner.corpora.files import CorpusError
 from spacy_crf_ner.corpora.formats import detect
 from spacy_crf_ner.corpora.formats import read as read_any
-from spacy_crf_ner.corpora.placing import to_doc
+from spacy_crf_ner.corpora.placing import from_doc, to_doc
 from spacy_crf_ner.corpora.readers import Columns
 
 from ..conftest import corpus
@@ -144,6 +144,31 @@ def test_a_tag_that_is_none_far_down_is_named(tmp_path: Path) -> None:
 def test_unknown_tags_are_missing_values(tmp_path: Path) -> None:
     (document,) = read(tmp_path, "a\tB-X\nb\t-\nc\tO\n")
     assert [token.ent_iob for token in to_doc(document, NLP.make_doc)] == [3, 0, 2]
+
+
+def test_what_is_not_known_is_written_and_read_again(tmp_path: Path) -> None:
+    content = "-DOCSTART-\t-a-\tO\n\na\tB-X\nb\t-\nc\tO\n\n-DOCSTART-\t-b-\tO\n\nd\tO\ne\t-\n\n"
+    docs = [to_doc(document, NLP.make_doc) for document in read(tmp_path, content)]
+    assert "".join(write_columns(docs)) == content
+    again = [to_doc(from_doc(doc), NLP.make_doc) for doc in docs]
+    assert [[token.ent_iob for token in doc] for doc in again] == [[3, 0, 2], [2, 0]]
+
+
+def test_a_text_that_nobody_has_annotated_does_not_become_one_without_entities(tmp_path: Path) -> None:
+    unseen, empty = NLP("never seen"), NLP("none here")
+    empty.spans["entities"] = []
+    content = "".join(write_columns([unseen, empty]))
+    first, second = read(tmp_path, content)
+    assert (first.unknown, second.unknown) == ([0, 1], [])
+
+
+def test_documents_without_a_name_get_one_and_no_two_have_the_same(tmp_path: Path) -> None:
+    nameless = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\n\n-DOCSTART- -X- O O\n\nno DT B-NP O\n\n"
+    assert [document.id for document in read(tmp_path, nameless)] == ["file-000001", "file-000002"]
+    twice = "-DOCSTART- -a- O\n\nEU B-ORG\n\n-DOCSTART- -a- O\n\nno O\n\n"
+    first, second = read(tmp_path, twice)
+    assert (first.id, second.id) == ("a", "a-2")
+    assert [problem.kind for problem in first.problems + second.problems] == ["id used twice"]
 
 
 def test_other_encodings_and_compressed_files(tmp_path: Path) -> None:
