@@ -4,7 +4,7 @@ import io
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import spacy
 from spacy.tokens import Doc, DocBin
@@ -153,10 +153,10 @@ def _write_columns(docs: Iterable[Doc], path: Path, options: Options) -> None:
 
 
 def _is_spacy(path: Path) -> bool:
-    return bool(spacy_files(path)) if path.is_dir() else path.is_file() and path.suffix == ".spacy"
+    return bool(_spacy_files(path)) if path.is_dir() else path.is_file() and path.suffix == ".spacy"
 
 
-def spacy_files(path: Path) -> List[Path]:
+def _spacy_files(path: Path) -> List[Path]:
     """A .spacy file, or all of a folder."""
     return sorted(path.rglob("*.spacy")) if path.is_dir() else [path]
 
@@ -173,10 +173,19 @@ def read_docs(path: Path, vocab: spacy.vocab.Vocab) -> Iterator[Doc]:
         raise CorpusError(f"{path}: it is not a .spacy file ({error}).") from error
 
 
-def _read_spacy(path: Path, options: Options) -> Iterator[Document]:
-    for file in spacy_files(path):
+def read_spacy(path: Path, spans: str = "") -> Iterator[Tuple[Document, Doc]]:
+    """Documents of a .spacy file or a folder of them, and the Docs that they were.
+
+    spans (str): See `from_doc`. RAISES (CorpusError): A file is none; at the end: no Doc has this span group.
+    """
+    there: Set[str] = {"", "ents"}
+    for file in _spacy_files(path):
         for number, doc in enumerate(read_docs(file, spacy.blank("xx").vocab), start=1):
-            yield from_doc(doc, options.spans, f"{file.stem}-{number:06}")
+            there.update(doc.spans)
+            yield from_doc(doc, spans, f"{file.stem}-{number:06}"), doc
+    if spans not in there:
+        known = ", ".join(sorted(there - {""}))
+        raise CorpusError(f"{path}: no document has the span group that --spans asks for, {spans}. There are {known}.")
 
 
 def _write_spacy(docs: Iterable[Doc], path: Path, options: Options) -> None:
@@ -204,7 +213,12 @@ FORMATS: Dict[str, Format] = {
         write_documents=lambda documents, path, options: write_standoff(documents, path),
         to_folder=True,
     ),
-    "spacy": Format(_is_spacy, _read_spacy, "spaCy's .spacy", _write_spacy),
+    "spacy": Format(
+        _is_spacy,
+        lambda path, options: (document for document, _ in read_spacy(path, options.spans)),
+        "spaCy's .spacy",
+        _write_spacy,
+    ),
     "label_studio": Format(
         is_label_studio,
         lambda path, options: with_others(

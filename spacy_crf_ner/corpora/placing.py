@@ -305,14 +305,16 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
     """A Document of what a Doc has now, with what was written down of its annotations where that still holds.
 
     spans (str): Where its entities are: "ents" or a span group; not given: the group "entities" where there is one,
-        otherwise `doc.ents`.
+        otherwise `doc.ents`. A Doc without a group that is asked for is not annotated.
     id (str): What it is called where the Doc does not say it.
     RETURNS (Document): Entities that were read and are still there have their characters, ids, attributes and notes;
         so have those that had no place on tokens. Probabilities of the group become scores.
     """
     group = doc.spans.get(spans or ALL_ENTITIES) if spans != "ents" else None
-    annotated = group is not None or doc.has_annotation("ENT_IOB")
-    here = list(group) if group is not None else list(doc.ents)
+    # a group that is asked for and not there says nothing of doc.ents
+    by_ents = group is None and spans in ("", "ents")
+    annotated = group is not None or (by_ents and doc.has_annotation("ENT_IOB"))
+    here = list(group) if group is not None else list(doc.ents) if by_ents else []
     scores = list(group.attrs.get("scores", [])) if group is not None else []
     left: Dict[Place, Optional[float]] = {}
     for span, score in zip_longest(here, scores[: len(here)]):

@@ -148,6 +148,8 @@ def test_keys_and_names_of_tags(tmp_path: Path) -> None:
         (["--to", "parquet"], "it is read, but not written"),
         (["--shard", "0"], "--shard 0: give the documents of a file"),
         (["--shard", "5", "--to", "jsonl"], "--shard 5"),
+        (["--scheme", "x", "--to", "columns"], "--scheme x: it is not one of"),
+        (["--sentences", "-1", "--to", "jsonl"], "--sentences -1: it must not be negative"),
         (["--encoding", "none", "--to", "jsonl"], "--encoding none: there is no such encoding"),
         (["--encoding", "base64", "--to", "jsonl"], "--encoding base64: there is no such encoding"),
         (["--keys", "text", "--to", "jsonl"], "--keys text: give pairs"),

@@ -120,6 +120,21 @@ def test_a_folder_of_spacys_files_is_one_corpus(notes: Path, tmp_path: Path) -> 
     assert len(read(tmp_path / "all.spacy")) == 24
 
 
+def test_a_span_group_that_is_not_there_is_not_replaced_by_another(tmp_path: Path) -> None:
+    doc = spacy.blank("en")("New York City")
+    doc.ents = [doc.char_span(0, 13, label="A")]
+    doc.spans["sc"] = [doc.char_span(0, 8, label="B"), doc.char_span(4, 13, label="B")]
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "a.spacy")
+    for command in (["convert"], ["subsample", "--n", 1]):
+        result = run(*command, tmp_path / "a.spacy", tmp_path / "b.conll", "--to", "columns", "--spans", "cs", ok=False)
+        assert "--spans asks for, cs. There are ents, sc." in said(result)
+        assert not (tmp_path / "b.conll").exists()
+    # and all of the one that is there is written
+    run("convert", tmp_path / "a.spacy", tmp_path / "b.conll", "--to", "columns", "--spans", "sc")
+    (found,) = read_documents(tmp_path / "b.conll")
+    assert [(e.label, found.text[e.start : e.end]) for e in found.entities] == [("B", "New York"), ("B", "York City")]
+
+
 def test_folds_hold_everything_once(notes: Path, tmp_path: Path) -> None:
     run("split", notes, tmp_path / "p", "--folds", 3, "--stratified")
     devs = [doc.user_data["id"] for i in (1, 2, 3) for doc in read(tmp_path / "p" / f"fold-{i}" / "dev.spacy")]
