@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, Optional
 
@@ -20,7 +21,7 @@ from ..corpora.formats import FORMATS, Format, Options, add_doc, detect
 from ..corpora.label_studio.settings import ANNOTATORS, OFFSETS, PREDICTIONS, LabelStudio
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_doc
 from ..corpora.records import KEYS, Naming
-from .errors import clear_errors, fail, good, umask, written_whole
+from .errors import clear_errors, fail, good, refuse_compressed, umask, written_whole
 from .options import numbers
 
 # Documents after which words that they brought along are forgotten.
@@ -134,7 +135,11 @@ def convert(
                 _write_shards(_placed(documents, nlp, placing, counts), beside, shard)
             else:
                 assert form.write is not None
-                form.write(_placed(documents, nlp, placing, counts), beside, options)
+                # --spans says what is read; what is written has all of it in one group
+                docs = _placed(_remarked(documents, form), nlp, placing, counts)
+                form.write(docs, beside, replace(options, spans=""))
+                if form.lost is not None:
+                    counts.links.clear()
             _summarize(counts)
     if report is not None:
         _say(f"All {counts.kinds.total():,} remarks are in {report}.")
@@ -196,6 +201,7 @@ def written(output: Path) -> Iterator[Path]:
     """
     if output.is_dir() and output != STANDARD:
         raise CorpusError(f"{output}: it is a folder, and a file is to be written there.")
+    refuse_compressed(output)
     target = Path("output") if output == STANDARD else output
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=None if output == STANDARD else target.parent, prefix=".") as folder:
@@ -270,6 +276,14 @@ def _placed(documents: Iterable[Document], nlp: Language, placing: Placing, coun
             for document in itertools.islice(rest, FORGET):
                 more = True
                 yield to_doc(document, nlp.make_doc, placing, counts)
+
+
+def _remarked(documents: Iterable[Document], form: Format) -> Iterator[Document]:
+    """Documents, with what of them the format has no place for among their problems."""
+    for document in documents:
+        if form.lost is not None:
+            document.problems.extend(form.lost(document))
+        yield document
 
 
 def _write_shards(docs: Iterable[Doc], folder: Path, size: int) -> None:

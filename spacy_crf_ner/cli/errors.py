@@ -45,6 +45,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A path to write to, which takes its real name only when all went well."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file is to be written there", str(path))
+    refuse_compressed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -55,6 +56,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def refuse_compressed(path: Path) -> None:
+    """RAISES (ValueError): A file of this name would be taken for a compressed one, and nothing here compresses."""
+    if path.suffix.lower() in (".gz", ".zip"):
+        raise ValueError(f"{path}: files are not compressed here. Write {path.with_suffix('').name}, and compress it.")
 
 
 def umask() -> int:

@@ -1,6 +1,7 @@
 """`crf-ner split`: a corpus into train, dev and test, or into folds."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -126,9 +127,14 @@ def _shares(
     if part and (dev is not None or test is not None):
         raise CorpusError("--part names all parts: leave --dev and --test out.")
     if part:
-        return dict(_share(said) for said in part)
+        shares = [_share(said) for said in part]
+        names = [name.lower() for name, _ in shares]  # some file systems do not tell case apart
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise CorpusError(f"--part {twice}: two parts have this name.")
+        return dict(shares)
     dev, test = SHARES["dev"] if dev is None else dev, SHARES["test"] if test is None else test
-    if dev < 0 or test < 0 or dev + test >= 1:
+    if not (dev >= 0 and test >= 0 and dev + test < 1):
         raise CorpusError(f"--dev {dev} --test {test}: both must be 0 or more, and leave a share for training.")
     return {"train": 1 - dev - test, "dev": dev, "test": test}
 
@@ -137,10 +143,15 @@ def _share(said: str) -> "tuple[str, float]":
     name, _, share = said.partition("=")
     if not name or not all(char.isalnum() or char in "-_." for char in name) or name.startswith("."):
         raise CorpusError(f"--part {said}: give a name of letters and digits and a share, as in train=0.8.")
+    if name.lower() == Path(MANIFEST).stem:
+        raise CorpusError(f"--part {said}: {MANIFEST} is what says which document is where. Give another name.")
     try:
-        return name, float(share)
-    except ValueError as error:
-        raise CorpusError(f"--part {said}: give a name and a share, as in train=0.8.") from error
+        number = float(share)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise CorpusError(f"--part {said}: give a name and a share from 0 to 1, as in train=0.8.")
+    return name, number
 
 
 def _files_of(manifest: Path) -> List[str]:

@@ -54,6 +54,9 @@ class CorpusWriter:
         if self._form.write is None:
             return write_documents(self._form, (item.document for item in items), output, self._options)
         counts = Report()
+        if self._form.lost is not None:
+            items = list(items)
+            counts.note(problem for item in items for problem in self._form.lost(item.document))
         docs = list(as_docs(items, self._nlp.make_doc, self._placing, counts))
         with written_whole(output) as beside:
             self._form.write(docs, beside, self._options)

@@ -11,6 +11,7 @@ from spacy.tokens import Doc, Span
 
 from .document import Document, Entity, Problem
 from .files import CorpusError, TextFile, readable, text_files
+from .names import Names
 
 Scheme = Literal["iob2", "iob1", "bioes", "bilou"]
 SCHEMES = ("iob2", "iob1", "bioes", "bilou")
@@ -19,9 +20,15 @@ TAG = re.compile(r"([BIELSUMW])-(.+)")
 SAME = {"E": "L", "M": "I", "S": "U", "W": "U"}
 OUTSIDE = ("O", "_", "")
 NO_ENTITY_KNOWN = ("-", "?")
+# What stands after -DOCSTART- where a document has no name.
+NAMELESS = "X"
 DOCUMENT = re.compile(r"#\s*newdoc(?:\s+id\s*=\s*(.*))?")
+# Universal line ends, but no other characters that Python would take for one.
+LINE_END = re.compile(r"\r\n|\n|\r")
 # Lines from which separator and columns are found out.
 SAMPLE = 2000
+# Of the lines of a file of columns at least this share has something that looks like a tag.
+FEW = 0.3
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,17 @@ class Row(NamedTuple):
 def looks_like_columns(sample: str) -> bool:
     """Whether a text's first lines are columns with tags in the last one, or CoNLL-U."""
     try:
-        layout = find_layout(sample.splitlines())
+        layout = find_layout(LINE_END.split(sample))
     except CorpusError:
         return False
     return layout is not None
+
+
+def may_be_columns(sample: str) -> bool:
+    """Whether tags stand in a text's first lines, however broken they are; a README, say, has none."""
+    lines = [line for line in LINE_END.split(sample) if line.strip() and not line.startswith("#")]
+    tagged = sum(any(cell in ("O", "_") or TAG.fullmatch(cell) for cell in line.split()[1:]) for line in lines)
+    return tagged >= FEW * len(lines)
 
 
 def find_layout(
@@ -131,7 +145,7 @@ def read_columns(
     tags: Sequence[int] = (),
     sentences: int = 1,
 ) -> Iterator[Document]:
-    """Read files of columns.
+    """Read files of columns; in a folder or an archive those that plainly have none are passed over.
 
     encoding (str): Of the files. word (Optional[int]): Column of the tokens, from 0; null: found out.
     tags (Sequence[int]): Columns of entity tags; none given: found out.
@@ -140,16 +154,16 @@ def read_columns(
         scheme is repaired and counted.
     RAISES (CorpusError): A line has another number of columns, or no column has tags.
     """
-    for file in text_files(path, encoding=encoding):
-        yield from _read_file(file, encoding, word, tags, sentences)
+    names = Names()
+    for file in text_files(path, encoding=encoding, is_data=may_be_columns):
+        yield from _read_file(file, encoding, word, tags, sentences, names)
 
 
 def _read_file(
-    file: TextFile, encoding: str, word: Optional[int], tags: Sequence[int], sentences: int
+    file: TextFile, encoding: str, word: Optional[int], tags: Sequence[int], sentences: int, names: Names
 ) -> Iterator[Document]:
     with readable(file.name, encoding):
-        # universal line ends, but no other characters that Python would take for one
-        lines = re.split(r"\r\n|\n|\r", file.text.read())
+        lines = LINE_END.split(file.text.read())
     layout = find_layout(lines, file.name, word, tags)
     if layout is None:
         if not any(line.strip() for line in lines):
@@ -158,14 +172,26 @@ def _read_file(
             f"{file.name}: no column has entity tags such as O, B-PER, I-PER. Name the columns with --columns: that of "
             "the tokens first, then those of tags, from 0."
         )
-    stem = file.stem
     found = list(_documents(file.name, lines, layout, sentences))
     layers = range(len(layout.tags) or 1)
     schemes = [
         find_scheme([row.tags[layer] for row in s] for _, document in found for s in document) for layer in layers
     ]
     for number, (id, rows) in enumerate(found, start=1):
-        yield _document(id or f"{stem}-{number:06}", file.name, rows, schemes)
+        document = _document(id or f"{file.stem}-{number:06}", file.name, rows, schemes)
+        _make_unique(document, names)
+        yield document
+
+
+def _make_unique(document: Document, names: Names) -> None:
+    """Another id for a document whose id one before it has, and a remark."""
+    wanted, number = document.id, 1
+    while not names.add(document.id):
+        number += 1
+        document.id = f"{wanted}-{number}"
+    if document.id != wanted:
+        message = f'another document has the id "{wanted}": this one is now called "{document.id}".'
+        document.problems.append(Problem(document.source, "id used twice", message, False))
 
 
 def _documents(
@@ -203,7 +229,7 @@ def _sentences(name: str, lines: Sequence[str], layout: Layout) -> Iterator[Tupl
             rows = []
             said = line.split()
             id = (start.group(1) or "") if start else next((w.strip("-") for w in said[1:2] if w.startswith("-")), "")
-            yield id.strip(), []
+            yield id.strip() if id != NAMELESS else "", []
         elif not any(cells):
             if rows:
                 yield None, rows
@@ -336,7 +362,8 @@ def write_columns(docs: Iterable[Doc], spans: str = "", scheme: Scheme = "iob2")
         for doc in docs:
             layers = _layered(_entities(doc, spans))
             width = max(width, len(layers))
-            narrow.writelines(_lines(doc, [_tags(len(doc), layer, scheme) for layer in layers]))
+            columns = [_tags(len(doc), layer, scheme) for layer in layers]
+            narrow.writelines(_lines(doc, _with_unknown(doc, spans, columns)))
         narrow.seek(0)
         for line in narrow:
             # a line has its number of columns of tags in front
@@ -353,6 +380,21 @@ def _lines(doc: Doc, columns: Sequence[Sequence[str]]) -> Iterator[str]:
         if not token.is_space:
             yield "\t".join([str(len(columns)), _flat(token.text), *(column[token.i] for column in columns)]) + "\n"
     yield "\n"
+
+
+def _with_unknown(doc: Doc, spans: str, columns: Sequence[List[str]]) -> Sequence[Sequence[str]]:
+    """Columns of tags, in which tokens of which nothing is known have "-"; in a Doc without annotation all have it."""
+    if doc.has_annotation("ENT_IOB"):
+        unknown = [token.i for token in doc if token.ent_iob == 0]
+    else:
+        unknown = [] if spans != "ents" and (spans or "entities") in doc.spans else list(range(len(doc)))
+    if not unknown:
+        return columns
+    first = list(columns[0]) if columns else ["O"] * len(doc)
+    for i in unknown:
+        if all(column[i] == "O" for column in columns):
+            first[i] = NO_ENTITY_KNOWN[0]
+    return [first, *columns[1:]]
 
 
 def _flat(text: str) -> str:
@@ -390,5 +432,5 @@ def _tags(length: int, spans: Sequence[Span], scheme: Scheme) -> List[str]:
             positions[-1] = "E" if scheme == "bioes" else "L"
             if len(span) == 1:
                 positions[-1] = "S" if scheme == "bioes" else "U"
-        tags[span.start : span.end] = [f"{position}-{span.label_}" for position in positions]
+        tags[span.start : span.end] = [f"{position}-{_flat(span.label_)}" for position in positions]
     return tags

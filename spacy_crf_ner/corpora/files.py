@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Iterator, List, NamedTuple, Sequence, TextIO
+from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Sequence, TextIO
 
 
 class CorpusError(ValueError):
@@ -15,6 +15,8 @@ class CorpusError(ValueError):
 
 
 STANDARD = Path("-")
+# Bytes of a file from which it is found out whether it may be data.
+SAMPLE = 20_000
 
 
 class TextFile(NamedTuple):
@@ -34,23 +36,63 @@ def endings(name: str) -> List[str]:
     return [ending.lower() for ending in Path(name).suffixes if ending.lower() not in (".gz", ".zip")]
 
 
-def text_files(path: Path, wanted: Sequence[str] = (), encoding: str = "utf-8") -> Iterator[TextFile]:
+def text_files(
+    path: Path,
+    wanted: Sequence[str] = (),
+    encoding: str = "utf-8",
+    is_data: Optional[Callable[[str], bool]] = None,
+) -> Iterator[TextFile]:
     """All text files of a path, one after another; each is closed when the next is asked for.
 
     path (Path): A file, a .gz, a .zip, a folder, or "-" for standard input.
     wanted (Sequence[str]): In a folder or a .zip only files with these endings; none: all.
+    is_data (Optional[Callable[[str], bool]]): Whether a file that begins so may be data; in a folder or a .zip others
+        are passed over. `passed_over` names them.
     RAISES (CorpusError): There is no such path, nothing in it, or a file is not of that encoding.
     """
     count = 0
     for name, file in _opened(path, wanted):
+        if is_data is not None and holds_files(path) and not _may_be_data(name, file, is_data):
+            continue
         count += 1
-        # signs that only some editors write before the first line mean nothing
-        text = io.TextIOWrapper(file, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
         with readable(name, encoding):
+            # signs that only some editors write before the first line mean nothing
+            text = io.TextIOWrapper(file, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
             yield TextFile(name, text)
     if not count:
         kinds = f" with the ending {' or '.join(wanted)}" if wanted else ""
         raise CorpusError(f"{path}: there is no file{kinds} in it.")
+
+
+def holds_files(path: Path) -> bool:
+    """Whether a path is a folder or an archive, in which files may stand that are no data."""
+    return path.is_dir() or path.suffix.lower() == ".zip"
+
+
+def passed_over(
+    path: Path, wanted: Sequence[str] = (), is_data: Optional[Callable[[str], bool]] = None
+) -> Iterator[str]:
+    """Names of the files of a folder or an archive that `text_files` passes over; hidden ones are not among them."""
+    if not holds_files(path):
+        return
+    if path.is_dir():
+        for found in sorted(path.rglob("*")):
+            if found.is_file() and not found.name.startswith(".") and not _fits(found.name, wanted):
+                yield str(found)
+    else:
+        with readable(str(path)), zipfile.ZipFile(path) as archive:
+            names = [member for member in sorted(archive.namelist()) if not member.endswith("/")]
+        yield from (f"{path}/{name}" for name in names if not _fits(name, wanted))
+    if is_data is not None:
+        yield from (name for name, file in _opened(path, wanted) if not _may_be_data(name, file, is_data))
+
+
+def _may_be_data(name: str, file: BinaryIO, is_data: Callable[[str], bool]) -> bool:
+    with readable(name):
+        begin = file.read(SAMPLE)
+        file.seek(0)
+    whole = begin if len(begin) < SAMPLE or b"\n" not in begin else begin[: begin.rfind(b"\n") + 1]
+    return whole.startswith((b"\xff\xfe", b"\xfe\xff")) or is_data(whole.decode("utf-8-sig", "replace"))
 
 
 @contextmanager

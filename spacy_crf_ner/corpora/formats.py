@@ -1,18 +1,21 @@
 """Which annotation formats there are, how to tell them apart, and how to read and write each."""
 
+import io
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import spacy
 from spacy.tokens import Doc, DocBin
 
-from .columns import SCHEMES, Scheme, looks_like_columns, read_columns, write_columns
-from .document import Document
-from .files import STANDARD, CorpusError, text_files
+from . import jsonl, tables, texts
+from .columns import SCHEMES, Scheme, looks_like_columns, may_be_columns, read_columns, write_columns
+from .document import Document, Problem
+from .files import STANDARD, CorpusError, passed_over, text_files
 from .jsonl import is_jsonl, read_jsonl, write_jsonl
-from .label_studio import LabelStudio, is_label_studio, read_label_studio, write_label_studio
+from .label_studio import LabelStudio, is_label_studio, may_be_export, read_label_studio, write_label_studio
+from .losses import lost_in_columns
 from .placing import ID, from_doc
 from .records import Naming
 from .standoff import is_standoff, read_standoff
@@ -22,6 +25,8 @@ from .texts import is_texts, read_texts
 
 # Characters of a file from which its format is found out.
 SAMPLE = 20_000
+# Files of a folder, at most, that are looked at for this.
+LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Format(NamedTuple):
     write (Optional[Callable]): Writes Docs to a path; None: it is `write_documents` that writes.
     write_documents (Optional[Callable]): Writes Documents, which know more than Docs.
     to_folder (bool): Whether that is to a folder; otherwise to a file, beside which it may write others.
+    lost (Optional[Callable]): Of `write`: what a document says that the format has no place for.
     Both are None of what is read only.
     """
 
@@ -66,6 +72,7 @@ class Format(NamedTuple):
     write: Optional[Callable[[Iterable[Doc], Path, Options], None]] = None
     write_documents: Optional[Callable[[Iterable[Document], Path, Options], Iterator[Document]]] = None
     to_folder: bool = False
+    lost: Optional[Callable[[Document], Iterable[Problem]]] = None
 
     @property
     def is_written(self) -> bool:
@@ -99,28 +106,44 @@ def read_table(path: Path, options: Options = Options()) -> Iterator[Document]: 
     return FORMATS[name].read(path, options)
 
 
-def sample(path: Path) -> str:
-    """The beginning of the first text file of a path, "" where it cannot be read as text."""
+def samples(path: Path, is_data: Callable[[str], bool]) -> Iterator[str]:
+    """Whole lines at the beginning of the first files of a path, in a folder of those that may be data."""
     try:
-        for file in itertools.islice(text_files(path, encoding="latin-1"), 1):
-            return file.text.read(SAMPLE)
+        for file in itertools.islice(text_files(path, is_data=is_data), LOOKED_AT):
+            if isinstance(file.text, io.TextIOWrapper):
+                file.text.reconfigure(errors="replace")  # of which encoding it is may be said later
+            found = file.text.read(SAMPLE)
+            yield found if len(found) < SAMPLE else found[: found.rfind("\n") + 1]
     except CorpusError:
         pass
-    return ""
+
+
+def with_others(
+    documents: Iterator[Document],
+    path: Path,
+    wanted: Sequence[str] = (),
+    is_data: Optional[Callable[[str], bool]] = None,
+) -> Iterator[Document]:
+    """Documents of a path; the first of them says which files of the folder were passed over."""
+    for first in documents:
+        for name in passed_over(path, wanted, is_data):
+            message = "it is not of the format that is read here: passed over."
+            first.problems.append(Problem(name, "file that was not read", message, lost=False))
+        yield first
+        break
+    yield from documents
 
 
 def _is_columns(path: Path) -> bool:
     if not path.exists() or path.suffix == ".spacy":
         return False
-    found = sample(path)
-    # the last line of a sample may be cut
-    whole = found if len(found) < SAMPLE else found[: found.rfind("\n") + 1]
-    return "\0" not in whole and looks_like_columns(whole)
+    return any("\0" not in found and looks_like_columns(found) for found in samples(path, may_be_columns))
 
 
 def _read_columns(path: Path, options: Options) -> Iterator[Document]:
     word, *tags = options.columns or (None,)
-    return read_columns(path, options.encoding, word, tags, options.sentences)  # type: ignore[arg-type]
+    documents = read_columns(path, options.encoding, word, tags, options.sentences)  # type: ignore[arg-type]
+    return with_others(documents, path, is_data=may_be_columns)
 
 
 def _write_columns(docs: Iterable[Doc], path: Path, options: Options) -> None:
@@ -149,10 +172,19 @@ def read_docs(path: Path, vocab: spacy.vocab.Vocab) -> Iterator[Doc]:
         raise CorpusError(f"{path}: it is not a .spacy file ({error}).") from error
 
 
-def _read_spacy(path: Path, options: Options) -> Iterator[Document]:
+def read_spacy(path: Path, spans: str = "") -> Iterator[Tuple[Document, Doc]]:
+    """Documents of a .spacy file or a folder of them, and the Docs that they were.
+
+    spans (str): See `from_doc`. RAISES (CorpusError): A file is none; at the end: no Doc has this span group.
+    """
+    there: Set[str] = {"", "ents"}
     for file in _spacy_files(path):
         for number, doc in enumerate(read_docs(file, spacy.blank("xx").vocab), start=1):
-            yield from_doc(doc, options.spans, f"{file.stem}-{number:06}")
+            there.update(doc.spans)
+            yield from_doc(doc, spans, f"{file.stem}-{number:06}"), doc
+    if spans not in there:
+        known = ", ".join(sorted(there - {""}))
+        raise CorpusError(f"{path}: no document has the span group that --spans asks for, {spans}. There are {known}.")
 
 
 def _write_spacy(docs: Iterable[Doc], path: Path, options: Options) -> None:
@@ -180,32 +212,41 @@ FORMATS: Dict[str, Format] = {
         write_documents=lambda documents, path, options: write_standoff(documents, path),
         to_folder=True,
     ),
-    "spacy": Format(_is_spacy, _read_spacy, "spaCy's .spacy", _write_spacy),
+    "spacy": Format(
+        _is_spacy,
+        lambda path, options: (document for document, _ in read_spacy(path, options.spans)),
+        "spaCy's .spacy",
+        _write_spacy,
+    ),
     "label_studio": Format(
         is_label_studio,
-        lambda path, options: read_label_studio(path, options.encoding, options.label_studio),
+        lambda path, options: with_others(
+            read_label_studio(path, options.encoding, options.label_studio), path, is_data=may_be_export
+        ),
         "exports of Label Studio: JSON, JSON_MIN, CSV, TSV",
         write_documents=lambda documents, path, options: write_label_studio(documents, path, options.label_studio),
     ),
     "jsonl": Format(
         is_jsonl,
-        lambda path, options: read_jsonl(path, options.encoding, options.naming),
+        lambda path, options: with_others(read_jsonl(path, options.encoding, options.naming), path, jsonl.ENDINGS),
         "JSON lines or JSON: text and spans, or tokens and tags",
         write_documents=lambda documents, path, options: write_jsonl(documents, path),
     ),
     "csv": Format(
         is_csv,
-        lambda path, options: read_csv(path, options.encoding, options.naming),
+        lambda path, options: with_others(read_csv(path, options.encoding, options.naming), path, tables.ENDINGS),
         "CSV or TSV with names of columns",
     ),
     "parquet": Format(is_parquet, lambda path, options: read_parquet(path, options.naming), "Parquet"),
     "datasets": Format(
         is_dataset, lambda path, options: read_dataset(path, options.naming), "save_to_disk of Hugging Face's datasets"
     ),
-    "columns": Format(_is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns),
+    "columns": Format(
+        _is_columns, _read_columns, "CoNLL: a token and its tags a line", _write_columns, lost=lost_in_columns
+    ),
     "text": Format(
         is_texts,
-        lambda path, options: read_texts(path, options.encoding),
+        lambda path, options: with_others(read_texts(path, options.encoding), path, (texts.ENDING,)),
         "plain text: a folder of .txt files, or a document a line",
     ),
 }

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set
 
-import spacy
 from spacy.tokens import Doc
 
 from .document import Document, Report
-from .formats import FORMATS, Options, read_docs
-from .placing import Placing, from_doc, to_doc
+from .formats import FORMATS, Options, read_spacy
+from .placing import Placing, to_doc
 
 
 class Item(NamedTuple):
@@ -24,8 +23,7 @@ def read_items(path: Path, name: str, options: Options) -> Iterator[Item]:
         for document in FORMATS[name].read(path, options):
             yield Item(document)
         return
-    for number, doc in enumerate(read_docs(path, spacy.blank("xx").vocab), start=1):
-        yield Item(from_doc(doc, options.spans, f"{path.stem}-{number:06}"), doc)
+    yield from (Item(*pair) for pair in read_spacy(path, options.spans))
 
 
 def as_docs(

@@ -343,14 +343,16 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
     """A Document of what a Doc has now, with what was written down of its annotations where that still holds.
 
     spans (str): Where its entities are: "ents" or a span group; not given: the group "entities" where there is one,
-        otherwise `doc.ents`.
+        otherwise `doc.ents`. A Doc without a group that is asked for is not annotated.
     id (str): What it is called where the Doc does not say it.
     RETURNS (Document): Entities that were read and are still there have their characters, ids, attributes and notes;
         so have those that had no place on tokens. Probabilities of the group become scores.
     """
     group = doc.spans.get(spans or ALL_ENTITIES) if spans != "ents" else None
-    annotated = group is not None or doc.has_annotation("ENT_IOB")
-    here = list(group) if group is not None else list(doc.ents)
+    # a group that is asked for and not there says nothing of doc.ents
+    by_ents = group is None and spans in ("", "ents")
+    annotated = group is not None or (by_ents and doc.has_annotation("ENT_IOB"))
+    here = list(group) if group is not None else list(doc.ents) if by_ents else []
     scores = list(group.attrs.get("scores", [])) if group is not None else []
     left: Dict[Place, Optional[float]] = {}
     for span, score in zip_longest(here, scores[: len(here)]):
@@ -375,6 +377,12 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
         _read_extensions(entity, said.get(entity.fragments[0], {}))
         entities.append(entity)
     entities.sort(key=lambda entity: (entity.start, -entity.end, entity.label))
+    unknown = [token.i for token in doc if token.ent_iob == 0] if doc.has_annotation("ENT_IOB") else []
+    if unknown:
+        # those of an entity that has no place on tokens are known by it
+        touched = [part for entity in entities for part in entity.fragments]
+        inside = (i for i in unknown if any(a < tokens.ends[i] and tokens.starts[i] < b for a, b in touched))
+        unknown = sorted({*unknown} - {*inside})
     return Document(
         id=str(doc.user_data.get(ID) or id),
         text=doc.text,
@@ -384,6 +392,7 @@ def from_doc(doc: Doc, spans: str = "", id: str = "") -> Document:
         annotated=annotated,
         tokens=list(zip(tokens.starts, tokens.ends)),
         sentences=[token.i for token in doc if token.is_sent_start] if doc.has_annotation("SENT_START") else [],
+        unknown=unknown,
         data=doc.user_data.get(DATA, {}),
     )
 

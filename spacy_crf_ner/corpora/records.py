@@ -8,16 +8,15 @@
 What a record says beside text and entities is kept in `Document.data`.
 """
 
-import hashlib
 import itertools
 import re
-from array import array
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .columns import find_scheme
 from .document import Document, Problem
 from .files import CorpusError
+from .names import Names
 from .spans import are_words, ends, is_link, is_offset, needs_utf16, take_relation, take_span, to_link, utf16
 from .tokens import Place, find_words, has_prefix, is_tag, join_words, set_tags, set_tokens, token_at
 
@@ -73,37 +72,6 @@ class Naming:
         if isinstance(value, Mapping):
             value = value.get(self.spans or "entities")
         return value if _are_spans(value) else None
-
-
-class Names:
-    """Names that were given. 8 bytes of each are kept, at 16 to 32 bytes a name, since there may be millions."""
-
-    def __init__(self) -> None:
-        self._table = array("Q", bytes(8 * 1024))
-        self._count = 0
-
-    def add(self, name: str) -> bool:
-        """RETURNS (bool): Whether it is a new one."""
-        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        if not self._put(self._table, int.from_bytes(digest, "little") or 1):
-            return False
-        self._count += 1
-        if self._count * 2 > len(self._table):
-            larger = array("Q", bytes(16 * len(self._table)))
-            for number in self._table:
-                if number:
-                    self._put(larger, number)
-            self._table = larger
-        return True
-
-    @staticmethod
-    def _put(table: array, number: int) -> bool:
-        at = number % len(table)
-        while table[at] and table[at] != number:
-            at = (at + 1) % len(table)
-        new = not table[at]
-        table[at] = number
-        return new
 
 
 def is_label_studio(record: Record) -> bool:

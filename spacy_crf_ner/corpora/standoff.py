@@ -6,6 +6,7 @@ ends included. What is read is written back byte for byte where nothing was chan
 
 import io
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
@@ -15,6 +16,8 @@ from .files import CorpusError, readable
 
 ENDINGS = (".ann", ".a1", ".a2")
 TEXT_BOUND = re.compile(r"(T\S*)\t(\S+) (\d{1,15} \d{1,15}(?:;\d{1,15} \d{1,15})*)(?:\t(.*))?", re.DOTALL)
+# Types of notes in which the score and the origin of an entity stand, for which brat has nothing else.
+SCORE, ORIGIN = "PredictionScore", "PredictionOrigin"
 KINDS = {"relation": "R", "event": "E", "normalisation": "N"}
 BOM = "\ufeff"
 
@@ -259,7 +262,10 @@ def _read_notes(
         _, words, text = _fields(pointer.said)
         name = words[1] if len(words) > 1 else ""
         target = targets.get(name)
-        if target is not None:
+        if isinstance(target, Entity) and _read_prediction(target, words[0], text):
+            pointer.line.key = ("#", target.id, words[0])
+            pointer.line.said = target.score if words[0] == SCORE else target.origin
+        elif target is not None:
             pointer.line.key, pointer.line.said = ("#", target.id, str(len(target.notes))), text
             target.notes.append(text)
         elif name in attributes:
@@ -267,6 +273,18 @@ def _read_notes(
             pointer.line.key = ("with", *attributes[name])
         else:
             _note_target(document, pointer, words)
+
+
+def _read_prediction(entity: Entity, note_type: str, text: str) -> bool:
+    """Whether a note says the score or the origin of an entity, which does not have it yet."""
+    if note_type == ORIGIN and text and not entity.origin:
+        entity.origin = text
+        return True
+    if note_type == SCORE and entity.score is None:
+        with suppress(ValueError):
+            entity.score = float(text)
+            return True
+    return False
 
 
 def _fields(line: str) -> Tuple[str, List[str], str]:

@@ -8,7 +8,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Set, Tuple, Uni
 
 from .document import Document, Entity, Link
 from .files import CorpusError
-from .standoff import BOM, ENDINGS, KINDS, Key, Written, said_of
+from .losses import lost_in_standoff
+from .standoff import BOM, ENDINGS, KINDS, ORIGIN, SCORE, Key, Written, said_of
 
 NOTE_TYPE = "AnnotatorNotes"
 TAB = "\t"
@@ -93,6 +94,10 @@ def _lines(document: Document, names: Mapping[int, str]) -> Dict[Key, Tuple[Any,
             ending = "" if value is True else f" {value}"
             if value is not False and value is not None:
                 found["A", name, attribute] = (value, f"A?\t{_word(attribute)} {name}{_flat(ending)}")
+        if isinstance(target, Entity):
+            for said, note_type in ((target.score, SCORE), (target.origin or None, ORIGIN)):
+                if said is not None:
+                    found["#", name, note_type] = (said, f"#?\t{note_type} {name}\t{_flat(str(said))}")
         for i, note in enumerate(target.notes):
             found["#", name, str(i)] = (note, f"#?\t{NOTE_TYPE} {name}\t{_flat(note)}")
     return found
@@ -162,6 +167,8 @@ def write_standoff(documents: Iterable[Document], folder: Path) -> Iterator[Docu
             why = "two documents have it" if name in seen else "it is no name of a file in a folder"
             raise CorpusError(f'The id "{name}" cannot be the name of a brat document: {why}.')
         seen.add(name)
+        if not isinstance(document.written, Written):
+            document.problems.extend(lost_in_standoff(document))
         with _named(name):
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, document.text)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import weakref
 from pathlib import Path
 from typing import Any, Iterator, List
@@ -112,8 +113,11 @@ def test_remarks_are_counted_and_listed_but_not_kept(tmp_path: Path) -> None:
         assert "2 documents, 2 entities annotated, 1 kept" in said(result)
         assert "1 × answer: reject" in said(result)
         remarks = (tmp_path / "report").read_text().splitlines()
-        assert [remark.partition(": ")[0].rpartition(":")[2] for remark in remarks] == ["1", "2"]
-        assert "All 2 remarks are in" in said(result)
+        numbered = [remark for remark in remarks if re.search(r"x\.jsonl:\d", remark)]
+        assert [remark.partition(": ")[0].rpartition(":")[2] for remark in numbered] == ["1", "2"]
+        # brat has nothing for the answer
+        assert ["answer" in remark for remark in remarks if remark not in numbered] == [True] * (name == "c")
+        assert f"All {len(remarks)} remarks are in" in said(result)
         strict = run("convert", tmp_path / "x.jsonl", tmp_path / f"strict-{name}", "--strict", *more)
         assert strict.exit_code == 1
         assert "1 of 2 entities were left out" in said(strict)
@@ -145,6 +149,10 @@ def test_keys_and_names_of_tags(tmp_path: Path) -> None:
         (["--to", "parquet"], "it is read, but not written"),
         (["--shard", "0"], "--shard 0: give the documents of a file"),
         (["--shard", "5", "--to", "jsonl"], "--shard 5"),
+        (["--scheme", "x", "--to", "columns"], "--scheme x: it is not one of"),
+        (["--sentences", "-1", "--to", "jsonl"], "--sentences -1: it must not be negative"),
+        (["--encoding", "none", "--to", "jsonl"], "--encoding none: there is no such encoding"),
+        (["--encoding", "base64", "--to", "jsonl"], "--encoding base64: there is no such encoding"),
         (["--keys", "text", "--to", "jsonl"], "--keys text: give pairs"),
         (["--keys", "body=text", "--to", "jsonl"], "--keys body: there is no such thing"),
     ],
@@ -155,6 +163,14 @@ def test_bad_options_end_in_one_clear_message(arguments: List[str], message: str
     assert message in said(result)
     assert "Traceback" not in result.output
     assert not (tmp_path / "out" / "x").exists()
+
+
+def test_nothing_is_written_under_the_name_of_a_compressed_file(corpus: Path, tmp_path: Path) -> None:
+    for name, target in (("x.jsonl.gz", "jsonl"), ("x.zip", "label_studio"), ("x.gz", "columns")):
+        result = run("convert", corpus, tmp_path / name, "--to", target)
+        assert result.exit_code == 1
+        assert "files are not compressed here" in said(result)
+        assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_what_spacy_cannot_store_is_said(tmp_path: Path) -> None:

@@ -112,6 +112,29 @@ def test_spacys_files_lose_nothing_on_their_way(tmp_path: Path) -> None:
         assert [span.label_ for span in doc.spans["mine"]] == ["M"]
 
 
+def test_a_folder_of_spacys_files_is_one_corpus(notes: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    run("convert", notes, tmp_path / "parts" / "a.spacy")
+    run("convert", notes, tmp_path / "parts" / "b.spacy")
+    run("subsample", tmp_path / "parts", tmp_path / "all.spacy", "--n", 24)
+    assert len(read(tmp_path / "all.spacy")) == 24
+
+
+def test_a_span_group_that_is_not_there_is_not_replaced_by_another(tmp_path: Path) -> None:
+    doc = spacy.blank("en")("New York City")
+    doc.ents = [doc.char_span(0, 13, label="A")]
+    doc.spans["sc"] = [doc.char_span(0, 8, label="B"), doc.char_span(4, 13, label="B")]
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "a.spacy")
+    for command in (["convert"], ["subsample", "--n", 1]):
+        result = run(*command, tmp_path / "a.spacy", tmp_path / "b.conll", "--to", "columns", "--spans", "cs", ok=False)
+        assert "--spans asks for, cs. There are ents, sc." in said(result)
+        assert not (tmp_path / "b.conll").exists()
+    # and all of the one that is there is written
+    run("convert", tmp_path / "a.spacy", tmp_path / "b.conll", "--to", "columns", "--spans", "sc")
+    (found,) = read_documents(tmp_path / "b.conll")
+    assert [(e.label, found.text[e.start : e.end]) for e in found.entities] == [("B", "New York"), ("B", "York City")]
+
+
 def test_folds_hold_everything_once(notes: Path, tmp_path: Path) -> None:
     run("split", notes, tmp_path / "p", "--folds", 3, "--stratified")
     devs = [doc.user_data["id"] for i in (1, 2, 3) for doc in read(tmp_path / "p" / f"fold-{i}" / "dev.spacy")]
@@ -221,6 +244,12 @@ def test_labels_are_renamed_in_every_format(notes: Path, tmp_path: Path) -> None
         (["split", "{notes}", "{tmp}/o", "--part", "a=0.5"], "must sum to 1"),
         (["split", "{notes}", "{tmp}/o", "--part", "../a=1"], "give a name of letters"),
         (["split", "{notes}", "{tmp}/o", "--part", "a"], "give a name and a share"),
+        (["split", "{notes}", "{tmp}/o", "--part", "a=nan", "--part", "b=0.5"], "--part a=nan"),
+        (["split", "{notes}", "{tmp}/o", "--dev", "nan"], "leave a share for training"),
+        (["split", "{notes}", "{tmp}/o", "--part", "a=0.5", "--part", "A=0.5"], "two parts have this name"),
+        (["split", "{notes}", "{tmp}/o", "--part", "manifest=1", "--to", "label_studio"], "Give another name"),
+        (["stats", "{notes}/note_0000.txt", "--encoding", "none"], "--encoding none: there is no such encoding"),
+        (["subsample", "{notes}", "{tmp}/o.jsonl.gz", "--n", 1, "--to", "jsonl"], "Write o.jsonl, and compress it"),
         (["split", "{notes}", "{tmp}/o", "--folds", 2, "--dev", 0.1], "--folds has parts of its own"),
         (["split", "{notes}", "{tmp}/o", "--folds", 1], "at least 2"),
         (["split", "{notes}", "{tmp}/o", "--group-by", "patient"], 'have no "patient" in their data: note_0000'),

@@ -14,7 +14,9 @@ from spacy.tokens import Doc, Span
 from spacy_crf_ner.corpora.columns import SCHEMES, find_layout, read_columns, write_columns
 from spacy_crf_ner.corpora.document import Document, Report
 from spacy_crf_ner.corpora.files import CorpusError
-from spacy_crf_ner.corpora.placing import to_doc
+from spacy_crf_ner.corpora.formats import detect
+from spacy_crf_ner.corpora.formats import read as read_any
+from spacy_crf_ner.corpora.placing import from_doc, to_doc
 from spacy_crf_ner.corpora.readers import Columns
 
 from ..conftest import corpus
@@ -144,6 +146,31 @@ def test_unknown_tags_are_missing_values(tmp_path: Path) -> None:
     assert [token.ent_iob for token in to_doc(document, NLP.make_doc)] == [3, 0, 2]
 
 
+def test_what_is_not_known_is_written_and_read_again(tmp_path: Path) -> None:
+    content = "-DOCSTART-\t-a-\tO\n\na\tB-X\nb\t-\nc\tO\n\n-DOCSTART-\t-b-\tO\n\nd\tO\ne\t-\n\n"
+    docs = [to_doc(document, NLP.make_doc) for document in read(tmp_path, content)]
+    assert "".join(write_columns(docs)) == content
+    again = [to_doc(from_doc(doc), NLP.make_doc) for doc in docs]
+    assert [[token.ent_iob for token in doc] for doc in again] == [[3, 0, 2], [2, 0]]
+
+
+def test_a_text_that_nobody_has_annotated_does_not_become_one_without_entities(tmp_path: Path) -> None:
+    unseen, empty = NLP("never seen"), NLP("none here")
+    empty.spans["entities"] = []
+    content = "".join(write_columns([unseen, empty]))
+    first, second = read(tmp_path, content)
+    assert (first.unknown, second.unknown) == ([0, 1], [])
+
+
+def test_documents_without_a_name_get_one_and_no_two_have_the_same(tmp_path: Path) -> None:
+    nameless = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\n\n-DOCSTART- -X- O O\n\nno DT B-NP O\n\n"
+    assert [document.id for document in read(tmp_path, nameless)] == ["file-000001", "file-000002"]
+    twice = "-DOCSTART- -a- O\n\nEU B-ORG\n\n-DOCSTART- -a- O\n\nno O\n\n"
+    first, second = read(tmp_path, twice)
+    assert (first.id, second.id) == ("a", "a-2")
+    assert [problem.kind for problem in first.problems + second.problems] == ["id used twice"]
+
+
 def test_other_encodings_and_compressed_files(tmp_path: Path) -> None:
     content = "Zürich\tB-LOC\r\nruft\tO\r\n"
     (tmp_path / "latin.conll").write_bytes(content.encode("latin-1"))
@@ -161,6 +188,74 @@ def test_other_encodings_and_compressed_files(tmp_path: Path) -> None:
     (tmp_path / "broken.gz").write_bytes(b"\x1f\x8bnothing")
     with pytest.raises(CorpusError, match=r"damaged|cannot be read"):
         list(read_columns(tmp_path / "broken.gz"))
+
+
+NOTES = "The corpus was made in 2020 - by hand.\nSee https://example.org, and B-tree for more.\n" + "Words.\n" * 20
+
+
+def test_what_is_plainly_no_data_is_passed_over_and_said(tmp_path: Path) -> None:
+    data = "Zürich\tB-LOC\nruft\tO\n\n" * 3
+    (tmp_path / "corpus" / "docs").mkdir(parents=True)
+    for name, content in (
+        ("README.txt", NOTES),
+        ("docs/settings.cfg", "[entities]\nentities = PER\n           LOC\n\nIOB = IO\n"),
+        ("train.conll", data),
+        ("dev.conll", data),
+        ("empty.conll", ""),
+    ):
+        (tmp_path / "corpus" / name).write_text(content)
+    with zipfile.ZipFile(tmp_path / "corpus.zip", "w") as archive:
+        for path in (path for path in (tmp_path / "corpus").rglob("*") if path.is_file()):
+            archive.write(path, path.relative_to(tmp_path))
+    for path in (tmp_path / "corpus", tmp_path / "corpus.zip"):
+        assert detect(path) == "columns"
+        found = list(read_any(path))
+        assert [document.id for document in found] == [f"{n}-{i:06}" for n in ("dev", "train") for i in (1, 2, 3)]
+        problems = [problem for document in found for problem in document.problems]
+        assert [problem.kind for problem in problems] == ["file that was not read"] * 2
+        assert {problem.where.rpartition("corpus/")[2] for problem in problems} == {"README.txt", "docs/settings.cfg"}
+        assert not any(problem.lost for problem in problems)
+
+
+def test_data_with_mistakes_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "good.conll").write_text("a\tB-X\n")
+    for broken, message in (
+        ("a\tB-X\nb\tQ\nc\tO\n", "no column has entity tags"),
+        ("a\tB-X\nb c d\nc\tO\n", r"bad\.conll:2: .* has 1 columns"),
+    ):
+        (tmp_path / "bad.conll").write_text(broken)
+        with pytest.raises(CorpusError, match=message):
+            list(read_any(tmp_path))
+    # nor is a file that is named by itself
+    (tmp_path / "README").write_text(NOTES)
+    with pytest.raises(CorpusError, match="no column has entity tags"):
+        list(read_any(tmp_path / "README", "columns"))
+
+
+def test_columns_are_told_whatever_their_characters(tmp_path: Path) -> None:
+    # bytes of these, each by itself, would be ends of lines and white space
+    for separator in ("\t", " "):
+        (tmp_path / "a.conll").write_text(f"😅{separator}O\nà{separator}B-X\n\n" * 20, encoding="utf-8")
+        assert detect(tmp_path / "a.conll") == "columns"
+        assert len(list(read_any(tmp_path / "a.conll"))) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "Fever", "spans": [{"start": 0, "end": 5, "label": "X"}]}\n'),
+        ("a.csv", "token,tag\nFever,B-X\n"),
+        ("a.json", '[{"id": 1, "data": {"text": "Fever"}, "annotations": [{"result": [{"id": "a", "type": "labels", '
+         '"from_name": "label", "to_name": "text", "value": {"start": 0, "end": 5, "labels": ["X"]}}]}]}]'),
+    ],
+)  # fmt: skip
+def test_other_formats_say_too_which_files_of_a_folder_they_pass_over(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    (tmp_path / "LICENSE").write_text(NOTES)
+    (document,) = read_any(tmp_path)
+    assert [(e.label, e.fragments) for e in document.entities] == [("X", [(0, 5)])]
+    said = [problem for problem in document.problems if problem.kind == "file that was not read"]
+    assert [Path(problem.where).name for problem in said] == ["LICENSE"]
 
 
 @st.composite

@@ -76,6 +76,11 @@ def test_what_speaks_of_a_removed_entity_goes_with_it() -> None:
     assert [line.split("\t")[0] for line in left.splitlines() if line] == ["T2", "T4", "what is this", "T9", "R2"]
 
 
+def test_a_score_of_nought_is_a_score() -> None:
+    document = Document("a", "Fever 5", [Entity("P", [(0, 5)], score=0.0), Entity("Q", [(6, 7)])])
+    assert [entity.score for entity in through_spacy(document).entities] == [0.0, None]
+
+
 def test_two_files_of_annotations(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.txt").write_text("ab cd")
@@ -165,7 +170,14 @@ def test_ids_that_are_no_file_names_are_refused(ids: List[str], tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "parts", [("maccrobat2020", "dev"), ("maccrobat2020", "train"), ("litbank", "brat"), ("wlp_wnut2020", "dev")]
+    "parts",
+    [
+        ("maccrobat2020", "dev"),
+        ("maccrobat2020", "train"),
+        ("litbank", "brat"),
+        ("wlp_wnut2020", "dev"),
+        pytest.param(("wlp_wnut2020", "train"), marks=pytest.mark.slow),
+    ],
 )
 def test_real_corpora_come_back_byte_for_byte(parts: tuple) -> None:
     folder = corpus(*parts)

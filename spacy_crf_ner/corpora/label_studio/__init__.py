@@ -7,7 +7,7 @@ in those of 2021 and before; which it is, and whether it is so, is seen from the
 
 from .reader import read_label_studio
 from .settings import LabelStudio
-from .tasks import is_label_studio
+from .tasks import is_label_studio, may_be_export
 from .writer import write_label_studio
 
-__all__ = ["LabelStudio", "is_label_studio", "read_label_studio", "write_label_studio"]
+__all__ = ["LabelStudio", "is_label_studio", "may_be_export", "read_label_studio", "write_label_studio"]

@@ -85,7 +85,8 @@ class _Reader:
         texts = self._texts(data, said or [], log)
         if not texts:
             return []
-        name = id_of(task.get("id")) or found.name
+        # what we wrote comes back under its own name
+        name = id_of(data.get("document_id")) or id_of(task.get("id")) or found.name
         made: Dict[str, Document] = {}
         keys = [*dict.fromkeys(texts.values())]
         for to_name, key in texts.items():
@@ -94,7 +95,7 @@ class _Reader:
                 made[to_name] = same
                 continue
             document = Document(f"{name}-{key}" if len(keys) > 1 else name, data[key], source=log.where)
-            document.group = name if len(keys) > 1 else ""
+            document.group = name if len(keys) > 1 else id_of(data.get("group"))
             document.annotated = said is not None
             document.data = {k: v for k, v in data.items() if k not in keys}
             document.data[INFO] = {"key": key, "to_name": to_name}

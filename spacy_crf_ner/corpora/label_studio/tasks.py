@@ -55,6 +55,12 @@ def _is_min(value: Mapping[str, Any]) -> bool:
 # Files to tasks
 
 
+def may_be_export(sample: str) -> bool:
+    """Whether a file that begins so may be an export, or the labelling configuration beside one."""
+    begun = _Begun(io.StringIO(sample))
+    return not sample.strip() or begun.is_json() or bool(begun.columns()) or begun.start.lstrip().startswith("<")
+
+
 class _Begun:
     """A text file whose beginning can be looked at before it is read, also where it cannot be read twice."""
 
@@ -99,7 +105,7 @@ def id_of(value: Any) -> str:
 def tasks_of(path: Path, encoding: str) -> Iterator[Task]:
     """All tasks of a path, in one form; annotations that have files of their own come last, by task."""
     stored: Dict[str, Task] = {}
-    for file in text_files(path, encoding=encoding):
+    for file in text_files(path, encoding=encoding, is_data=may_be_export):
         with readable(file.name, encoding):
             pending: Optional[Task] = None
             for found in _records(file, path.is_dir() or path.suffix.lower() == ".zip"):

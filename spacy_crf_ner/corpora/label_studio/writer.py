@@ -199,6 +199,7 @@ class _Part:
         self._offsets = Offsets(document.text)
         self._unit = UTF_16 if writer.settings.offsets == UTF_16 else CODE_POINTS
         self.scores: Dict[str, List[Optional[float]]] = {}
+        self._joined: Set[int] = set()  # links that were written, by `id()`
 
     def results(self) -> Dict[str, List[Result]]:
         """Results by who said them."""
@@ -313,6 +314,7 @@ class _Part:
             for (_, first), (role, last) in pairs:
                 if first is None or last is None:
                     continue
+                self._joined.add(id(link))
                 label = role if link.kind == "event" else link.label
                 relation: Result = {"from_id": first[0], "to_id": last[0], "type": "relation"}
                 relation["direction"] = link.attributes.get("direction", "right")
@@ -347,13 +349,20 @@ class _Part:
         return False
 
     def _remark_links(self) -> None:
-        """Say which links Label Studio has nothing for."""
+        """Say which links Label Studio has nothing for, and what it does not keep of the others."""
         for link in self._document.links:
+            name = f"{link.kind} {link.id} ({link.label})"
+            kind, message = "link that cannot be written", ""
             if link.kind not in ("relation", "event", "equivalence"):
-                message = f"{link.kind} {link.id} ({link.label}) was not written: Label Studio has only relations."
-                self._document.problems.append(
-                    Problem(self._document.source, "link that cannot be written", message, lost=False)
-                )
+                message = f"{name} was not written: Label Studio has only relations."
+            elif id(link) not in self._joined:
+                message = f"{name} was not written: what it joins is not all in one prediction or annotation."
+            elif link.kind != "relation":
+                kind, message = "link that became relations", f"{name} became relations between the entities it joins."
+            elif link.notes or set(link.attributes) - {"direction", "labelled"}:
+                kind, message = "said of a relation, not written", f"{name} has attributes or notes: not written."
+            if message:
+                self._document.problems.append(Problem(self._document.source, kind, message, lost=False))
 
 
 def _region_ids(entities: Sequence[Entity]) -> Dict[int, List[str]]:
