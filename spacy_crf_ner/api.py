@@ -19,6 +19,7 @@ from spacy.util import logger
 from thinc.api import Config, require_gpu, set_gpu_allocator
 from wasabi import Printer
 
+from .training.blame import blamed_on
 from .training.checkpoint import FOLDER, Checkpoint, CheckpointError, mend, newest, sweep
 from .training.distributed import Group, PeerLost
 from .training.log import LOG, TrainingLog
@@ -167,10 +168,11 @@ def train_here(
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         extras, checkpoint, evaluates = prepare(given, folder, place, train_docs, dev_docs, resume, overwrite, group)
         stack.enter_context(extended_loop())
-        if checkpoint is None:
-            nlp = init_nlp(_without_dev(given, evaluates), use_gpu=gpu_id)
-        else:
-            nlp = _load_pipeline(checkpoint, given, evaluates, gpu_id)
+        with blamed_on("The pipeline of the configuration could not be made", (ValueError, OSError)):
+            if checkpoint is None:
+                nlp = init_nlp(_without_dev(given, evaluates), use_gpu=gpu_id)
+            else:
+                nlp = _load_pipeline(checkpoint, given, evaluates, gpu_id)
         if folder is not None and group.rank == 0:
             _make_ready(folder, overwrite)
         training = Training(nlp, folder, checkpoint, extras, evaluates, given, group)

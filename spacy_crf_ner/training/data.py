@@ -11,6 +11,7 @@ from spacy.util import registry
 
 from ..corpora.multi import EMPTY, take_turns
 from .ahead import made_ready
+from .blame import blamed_on
 from .checkpoint import CheckpointError
 from .state import RandomState
 
@@ -33,6 +34,9 @@ Corpus = Callable[[Language], Iterable[Example]]
 NOTHING = (
     "The training corpus has no document. Is [corpora.train] (or what [training] train_corpus names) the right file?"
 )
+
+# readers, augmenters and batchers may be the user's own; messages of ours are of these kinds
+READING = ("The training corpus could not be read or batched", (ValueError, OSError))
 
 
 class Counted:
@@ -131,7 +135,7 @@ class Batches:
         self._examples: List[Tuple[int, Example]] = []
         self.digest = ""
         if max_epochs >= 0:
-            with self._random.apart():
+            with self._random.apart(), blamed_on(*READING):
                 self._examples = list(enumerate(corpus(nlp)))
             if not self._examples:
                 raise ValueError(NOTHING)
@@ -178,7 +182,7 @@ class Batches:
             taken = given = 0
             batches = self._batches()
             while True:
-                with self._random.apart():
+                with self._random.apart(), blamed_on(*READING):
                     batch = next(batches, None)
                 if batch is None:
                     break

@@ -22,6 +22,7 @@ from thinc.api import Config
 
 import spacy_crf_ner
 from spacy_crf_ner.training import checkpoint as checkpoints
+from spacy_crf_ner.training.blame import CodeError
 from spacy_crf_ner.training.checkpoint import CheckpointError, newest
 from spacy_crf_ner.training.loop import Interrupted, Training
 
@@ -750,3 +751,92 @@ def test_a_training_that_would_never_end_is_refused(config: Config) -> None:
     config["training"]["optimizer"]["total_steps"] = None
     with pytest.raises(ValueError, match="nothing else ends the training"):
         train(changed(config, training__max_steps=0, training__patience=100))
+
+
+# Errors in functions that are not ours
+
+
+@spacy.registry.callbacks("tests.fails.v1")
+def make_fails(kind: str) -> Any:
+    """A callback that fails as a mistake in a script does: of a pipeline, or of a pipeline and a dictionary."""
+
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        raise {"key": KeyError("surprise"), "value": ValueError("surprise"), "os": OSError("surprise")}[kind]
+
+    return fails
+
+
+@spacy.registry.scorers("tests.fails.v1")
+def make_failing_scorer() -> Any:
+    return make_fails("key")
+
+
+@spacy.registry.augmenters("tests.fails.v1")
+def make_failing_augmenter() -> Any:
+    return make_fails("key")
+
+
+@pytest.mark.parametrize("kind", ["key", "value", "os"])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("training_extras.hooks.train_begin", r"\[training_extras.hooks.train_begin\] has failed after 0 steps"),
+        ("training_extras.hooks.step_end", r"\[training_extras.hooks.step_end\] has failed after 1 steps"),
+        ("training_extras.hooks.before_save", r"\[training_extras.hooks.before_save\] has failed after 1 steps"),
+        ("training.before_update", r"\[training.before_update\] has failed after 0 steps"),
+        ("training.before_to_disk", r"\[training.before_to_disk\] has failed"),
+    ],
+)
+def test_a_callback_that_fails_is_named_with_its_line(
+    config: Config, place: str, message: str, kind: str, tmp_path: Path
+) -> None:
+    *parents, last = place.split(".")
+    block: Any = config
+    for name in parents:
+        block = block.setdefault(name, {})
+    block[last] = {"@callbacks": "tests.fails.v1", "kind": kind}
+    with pytest.raises(CodeError, match=rf"{message}: .*surprise.* \({__file__}, line \d+, in fails\)") as failed:
+        train(config, tmp_path)
+    assert "surprise" in str(failed.value.__cause__)
+    log = tmp_path / "training.log"
+    assert "in fails" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("place", "block", "message"),
+    [
+        ("components.crf_ner.scorer", {"@scorers": "tests.fails.v1"}, "The evaluation after 1 steps has failed"),
+        ("corpora.train.augmenter", {"@augmenters": "tests.fails.v1"}, "pipeline of the configuration could not be"),
+        ("initialize.after_init", {"@callbacks": "tests.fails.v1", "kind": "key"}, "could not be made"),
+        ("nlp.lang", "zz", "could not be made: ImportError: .*zz"),
+    ],
+)
+def test_other_functions_that_fail_are_named_too(config: Config, place: str, block: Any, message: str) -> None:
+    *parents, last = place.split(".")
+    section: Any = config
+    for name in parents:
+        section = section.setdefault(name, {})
+    section[last] = block
+    with pytest.raises(CodeError, match=message) as failed:
+        train(config)
+    assert "zz" in str(failed.value) or "KeyError: 'surprise'" in str(failed.value)
+
+
+def test_a_mistake_in_a_hook_ends_the_command_in_a_sentence(config: Config, tmp_path: Path) -> None:
+    hook = {"@callbacks": "tests.broken.v1"}
+    with_extras(config, hooks={"step_end": hook}).to_disk(tmp_path / "config.cfg", interpolate=False)
+    code = [
+        "import spacy",
+        "@spacy.registry.callbacks('tests.broken.v1')",
+        "def make():",
+        "    return lambda nlp, info: info['scores']",
+    ]
+    (tmp_path / "hooks.py").write_text("\n".join(code))
+    command = [sys.executable, "-m", "spacy", "crf-ner", "train", str(tmp_path / "config.cfg")]
+    command += ["--output", str(tmp_path / "out"), "--code", str(tmp_path / "hooks.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1
+    assert "Traceback" not in said
+    assert "[training_extras.hooks.step_end] has failed after 1 steps: KeyError: 'scores'" in said
+    assert "hooks.py, line 4" in said
