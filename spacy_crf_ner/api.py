@@ -33,12 +33,16 @@ from .training.settings import (
     changed_settings,
     check_corpora,
     check_dev,
+    check_effects,
+    check_seed,
+    check_training,
     corpus_block,
     corpus_path,
     extended_loop,
     has_dev,
     read_extras,
     readers_in,
+    training_setting,
     warn_of_unknown,
 )
 from .training.trackers import MEMORY, TENSORBOARD, WANDB
@@ -215,8 +219,10 @@ def prepare(
     """
     if resume and overwrite:
         raise ValueError("resume goes on with what is there, and overwrite removes it: choose one.")
+    check_training(given.interpolate())
     extras = read_extras(given.interpolate())
     warn_of_unknown(given)
+    check_seed(given.interpolate(), group.size)
     with group.first():
         if folder is not None and group.rank == 0:
             _refuse_if_in_use(folder, resume or overwrite)
@@ -231,7 +237,8 @@ def prepare(
     _check_paths(given)
     check_corpora(given.interpolate(), extras)
     evaluates = has_dev(given)
-    _check_end(given.interpolate()["training"], evaluates)
+    _check_end(given.interpolate(), evaluates)
+    check_effects(given.interpolate(), extras, evaluates)
     if evaluates:
         check_dev(given.interpolate())
     return extras, checkpoint, evaluates
@@ -245,7 +252,7 @@ def _load(config: Union[str, Path, Config, Dict[str, Any]], overrides: Dict[str,
         section, _, key = name.rpartition(".")
         if section == SECTION:
             extras.setdefault(key, None)
-    whole = Config({**found, SECTION: extras} if extras else found)
+    whole = Config({"training": {}, **found, **({SECTION: extras} if extras else {})})
     return Config().from_str(whole.to_str(interpolate=False), overrides=overrides, interpolate=False)
 
 
@@ -315,18 +322,20 @@ def _set_block(config: Config, name: str, block: Any) -> None:
     place[last] = block
 
 
-def _check_end(training: Dict[str, Any], evaluates: bool) -> None:
+def _check_end(config: Config, evaluates: bool) -> None:
     """RAISES (ValueError): The training would never end."""
-    patience = training.get("patience", 0)
-    if not evaluates and patience:
+    max_steps, max_epochs, patience = (
+        training_setting(config, name) for name in ("max_steps", "max_epochs", "patience")
+    )
+    if not evaluates and config["training"].get("patience"):
         logger.warning("[training] patience = %d has no effect without a development corpus.", patience)
-    if not training.get("max_steps") and training.get("max_epochs", 0) < 1 and not (evaluates and patience):
+    if not max_steps and max_epochs < 1 and not (evaluates and patience):
         raise ValueError("[training] max_steps = 0, and nothing else ends the training: set it, or max_epochs.")
 
 
 def _load_pipeline(checkpoint: Checkpoint, given: Config, evaluates: bool, gpu_id: int) -> Language:
     """The pipeline of a checkpoint, with the configuration that is given."""
-    allocator = given.interpolate()["training"].get("gpu_allocator")
+    allocator = training_setting(given.interpolate(), "gpu_allocator")
     if gpu_id >= 0 and allocator:
         set_gpu_allocator(allocator)
     nlp = util.load_model_from_config(_without_dev(given, evaluates), auto_fill=True)

@@ -140,3 +140,13 @@ print(distributed.dist.is_initialized())
 """
     for printed in processes(code):
         assert printed.splitlines()[-2:] == ["[2.0]", "False"], printed
+
+
+@needs_distributed
+def test_processes_without_a_common_seed_are_refused(config: Config, tmp_path: Path) -> None:  # noqa: F811
+    done = torchrun(changed(config, system__seed=None), tmp_path / "two")
+    assert done.returncode == 1
+    assert "[training] seed = null: each of the 2 processes would begin with other weights" in " ".join(
+        done.stderr.split()
+    )
+    assert not (tmp_path / "two").exists()

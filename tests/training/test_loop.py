@@ -840,3 +840,87 @@ def test_a_mistake_in_a_hook_ends_the_command_in_a_sentence(config: Config, tmp_
     assert "Traceback" not in said
     assert "[training_extras.hooks.step_end] has failed after 1 steps: KeyError: 'scores'" in said
     assert "hooks.py, line 4" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eval_frequency": 0}, r"\[training\] eval_frequency = 0 must be a whole number, at least 1"),
+        ({"accumulate_gradient": 0}, r"\[training\] accumulate_gradient = 0"),
+        ({"max_epochs": -2}, r"\[training\] max_epochs = -2 must be a whole number, at least -1"),
+        ({"max_steps": -5}, r"\[training\] max_steps = -5"),
+        ({"max_steps": "many"}, r"\[training\] max_steps = 'many' must be a whole number"),
+        ({"patience": 2.5}, r"\[training\] patience = 2.5"),
+        ({"dropout": 1.5}, r"\[training\] dropout = 1.5 must be below 1"),
+        ({"dropout": "x"}, r"\[training\] dropout = 'x' must be a number"),
+        ({"score_weights": {"ents_f": "x"}}, r"\[training.score_weights\] ents_f = 'x' must be a number"),
+        ({"train_corpus": "corpora.nope"}, r'train_corpus = "corpora.nope": there is no section \[corpora.nope\]'),
+        ({"dev_corpus": "corpora.dev.nope"}, r"there is no section \[corpora.dev.nope\]"),
+    ],
+)
+def test_wrong_settings_of_training_are_named(config: Config, settings: dict, message: str) -> None:
+    config["training"].update(settings)
+    with pytest.raises(ValueError, match=message):
+        train(config)
+
+
+def test_what_is_no_configuration_of_a_pipeline_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "config.cfg").write_text("")
+    with pytest.raises(ValueError, match=r"\[nlp\] lang is missing"):
+        train(tmp_path / "config.cfg")  # type: ignore[arg-type]
+
+
+def test_what_is_missing_is_as_in_spacy(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """max_steps is then 20,000, so that a training without a development corpus has an end."""
+    config = changed(config, training__optimizer__total_steps=10)
+    config["paths"]["dev"] = None
+    for name in ("max_steps", "patience", "train_corpus", "dev_corpus"):
+        del config["training"][name]
+    stop_after(monkeypatch, 2, Stop())
+    with pytest.raises(Stop):
+        train(config)
+    del config["training"]
+    with pytest.raises(ValueError, match=r"no \[training\] seed found"):
+        train(config)
+
+
+def test_patience_that_is_missing_ends_a_training_as_in_spacy(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = changed(config, training__max_steps=0, training__optimizer__total_steps=10)
+    del config["training"]["patience"]
+    stop_after(monkeypatch, 2, Stop())
+    with pytest.raises(Stop):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("extras", "dev", "message"),
+    [
+        ({"shuffle_buffer": 5}, True, "shuffle_buffer = 5 has no effect: without max_epochs = -1"),
+        ({"plateau_patience": 2}, False, "plateau_patience = 2 has no effect without a development corpus"),
+    ],
+)
+def test_settings_without_effect_are_named(
+    config: Config, extras: dict, dev: bool, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not dev:
+        config["paths"]["dev"] = None
+    train(with_extras(changed(config, training__max_steps=3), **extras))
+    assert message in caplog.text
+
+
+def test_a_resumed_training_cannot_become_a_stream(config: Config, tmp_path: Path) -> None:
+    train(changed(config, training__max_steps=3), tmp_path)
+    with pytest.raises(CheckpointError, match=r"training\.max_epochs was 0 and is -1"):
+        train(changed(config, training__max_steps=3, training__max_epochs=-1), tmp_path, resume=True)
+
+
+def test_an_empty_section_that_is_gone_is_a_change(config: Config, tmp_path: Path) -> None:
+    """Without groups all parameters have one rate; where nothing is said, the encoder has its own."""
+    config = changed(config, training__max_steps=3)
+    train(config, tmp_path)
+    del config["training"]["optimizer"]["groups"]
+    with pytest.raises(CheckpointError, match=r"training.optimizer.groups was \{\} and is None"):
+        train(config, tmp_path, resume=True)
+    config["training"]["optimizer"]["groups"] = {"all": {"pattern": "*", "learn_rate": 0.5}}
+    with pytest.raises(CheckpointError, match=r"training.optimizer.groups.all.learn_rate was None and is 0.5"):
+        train(config, tmp_path, resume=True)
