@@ -23,7 +23,7 @@ from .training.blame import blamed_on
 from .training.checkpoint import FOLDER, Checkpoint, CheckpointError, mend, newest, sweep
 from .training.distributed import Group, PeerLost
 from .training.log import LOG, TrainingLog
-from .training.loop import Training
+from .training.loop import Interrupted, Training
 from .training.metrics import METRICS, TIMINGS, LineFile
 from .training.pictures import HTML, PNG, WEIGHTS_PNG
 from .training.record import RECORD, RunRecord
@@ -195,6 +195,10 @@ def train_here(
 
 def _leave(group: Group, kind: Any, error: Optional[BaseException], trace: Any) -> None:
     """End the connection to the other processes, unless it is lost: then that could wait for them."""
+    if isinstance(error, Interrupted):
+        # torchrun ends all when one has ended, and the first has its record to write
+        with contextlib.suppress(PeerLost):
+            group.wait()
     if not isinstance(error, PeerLost):
         group.close()
 
