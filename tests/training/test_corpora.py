@@ -127,6 +127,17 @@ def test_one_batch_of_each_ends_with_the_longest(max_epochs: int) -> None:
     assert all(seen[f"b {i}"] in (1, 2) for i in range(5))
 
 
+@pytest.mark.parametrize(("size_a", "size_b"), [(4, 1), (4, 8), (20, 1)])
+def test_the_share_of_an_epoch_is_that_of_the_corpus_that_ends_it(size_a: int, size_b: int) -> None:
+    """Of 20 documents and of 5: the corpus with the most batches, five in each case, ends the epoch."""
+    corpus = MultiCorpus({"a": numbered("a", 20), "b": numbered("b", 5)})
+    batches = Batches(NLP, corpus, by_docs(size_a), 2, one_of_each=True, batchers={"b": by_docs(size_b)})
+    shares: Dict[int, List[Any]] = {}
+    for epoch, _ in batches:
+        shares.setdefault(epoch, []).append(batches.share)
+    assert shares == {0: [0.2, 0.4, 0.6, 0.8, 1.0], 1: [0.2, 0.4, 0.6, 0.8, 1.0]}
+
+
 def test_a_stream_in_proportions_goes_on_until_all_were_read() -> None:
     found = drawn(20, -1, {"a": 1.0, "b": 1.0}, batchers={"b": by_docs(2)})
     first = [text for epoch, texts, _ in found for text in texts if epoch == 0]
