@@ -257,7 +257,13 @@ def _load(config: Union[str, Path, Config, Dict[str, Any]], overrides: Dict[str,
         if section == SECTION:
             extras.setdefault(key, None)
     whole = Config({"training": {}, **found, **({SECTION: extras} if extras else {})})
-    return Config().from_str(whole.to_str(interpolate=False), overrides=overrides, interpolate=False)
+    given = Config().from_str(whole.to_str(interpolate=False), overrides=overrides, interpolate=False)
+    for name in ("train", "dev"):
+        for _, block in readers_in(corpus_block(given, name), ""):
+            if block["@readers"] == "spacy.Corpus.v1":
+                # spaCy puts it into [corpora.train] and [corpora.dev], and not into a reader inside of another one
+                block.setdefault("gold_preproc", False)
+    return given
 
 
 def _refuse_if_in_use(folder: Path, may_be: bool) -> None:

@@ -81,7 +81,7 @@ class Position(NamedTuple):
     asked: Dict[str, int]
     order: List[int]
     random: RandomState
-    given: Dict[str, int] = {}
+    given: Dict[str, int] = {}  # noqa: RUF012
 
 
 class Lane(NamedTuple):

@@ -41,6 +41,11 @@ from .state import RandomState, optimizer_state, parameter_names, restore_optimi
 from .watching import Watch, watched_by_loggers
 from .weights import WEIGHTS, WeightStatistics
 
+NO_DEV = (
+    "The development corpus has no document, so that nothing could be scored. Is [corpora.dev] (or what [training] "
+    "dev_corpus names) the right file? To train without one, set its path to null."
+)
+
 
 class Interrupted(Exception):
     """The training was asked to stop, and has written a checkpoint from which it can be resumed."""
@@ -136,9 +141,12 @@ class Training:
             ahead=self.extras.tokenize_ahead,
         )
         self._dev_digest = ""
-        if evaluates and self.output is not None:
+        if evaluates:
             with RandomState.now().apart():
-                self._dev_digest = digest_of(corpora[1](nlp))
+                if next(iter(corpora[1](nlp)), None) is None:
+                    raise ValueError(NO_DEV)
+                if self.output is not None:
+                    self._dev_digest = digest_of(corpora[1](nlp))
         self._learners = {
             name: with_embeddings(nlp, corpus.pipes) for name, corpus in self.extras.corpora.items() if corpus.pipes
         }

@@ -185,7 +185,7 @@ def check_training(config: Config) -> None:
             raise ValueError(f"[training.score_weights] {name} = {weight!r} must be a number, or null.")
     for name in ("train_corpus", "dev_corpus"):
         found: Any = {**DEFAULT_CONFIG, **config}
-        place = training_setting(config, name)
+        place = str(training_setting(config, name))
         for key in place.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if found is None and place not in ("corpora.train", "corpora.dev"):
@@ -216,7 +216,7 @@ def check_effects(config: Config, extras: TrainingExtras, evaluates: bool) -> No
 
 def corpus_path(config: Config, name: str) -> List[str]:
     """Where in a configuration the training or the development corpus is described."""
-    return training_setting(config, f"{name}_corpus").split(".")
+    return str(training_setting(config, f"{name}_corpus")).split(".")
 
 
 def corpus_block(config: Config, name: str) -> Any:

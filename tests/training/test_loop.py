@@ -924,3 +924,10 @@ def test_an_empty_section_that_is_gone_is_a_change(config: Config, tmp_path: Pat
     config["training"]["optimizer"]["groups"] = {"all": {"pattern": "*", "learn_rate": 0.5}}
     with pytest.raises(CheckpointError, match=r"training.optimizer.groups.all.learn_rate was None and is 0.5"):
         train(config, tmp_path, resume=True)
+
+
+def test_an_empty_development_corpus_is_refused(config: Config, tmp_path: Path) -> None:
+    """All scores would be 0, and model-best that of the first step."""
+    DocBin().to_disk(tmp_path / "empty.spacy")
+    with pytest.raises(ValueError, match="development corpus has no document"):
+        train(changed(config, paths__dev=str(tmp_path / "empty.spacy")), tmp_path / "out")
