@@ -109,9 +109,14 @@ class TrainingExtras:
                 raise ValueError(f"[{SECTION}] {name} = {getattr(self, name)} must be at least 1.")
         if not 0 < self.plateau_factor < 1:
             raise ValueError(f"[{SECTION}] plateau_factor = {self.plateau_factor} must lie between 0 and 1.")
-        for name in self.hooks:
+        for name, hook in self.hooks.items():
             if name not in HOOKS:
                 raise ValueError(f"[{SECTION}.hooks] {name}: there is no such hook. There are {', '.join(HOOKS)}.")
+            if hook is not None and not callable(hook):
+                raise ValueError(
+                    f"[{SECTION}.hooks] {name} = {hook!r} is no function. A hook is a section [{SECTION}.hooks.{name}] "
+                    "with @callbacks, whose function has to return the hook."
+                )
 
 
 def read_extras(config: Config) -> TrainingExtras:

@@ -566,6 +566,7 @@ def test_hooks_are_called(config: Config, tmp_path: Path) -> None:
         ({"keep_checkpoints": 0}, "must be at least 1"),
         ({"plateau_factor": 1.5}, "between 0 and 1"),
         ({"hooks": {"never": None}}, "there is no such hook"),
+        ({"hooks": {"step_end": "print"}}, r"\[training_extras.hooks\] step_end = 'print' is no function"),
     ],
 )
 def test_wrong_extras_are_named(config: Config, settings: dict, message: str) -> None:
