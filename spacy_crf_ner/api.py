@@ -19,10 +19,11 @@ from spacy.util import logger
 from thinc.api import Config, require_gpu, set_gpu_allocator
 from wasabi import Printer
 
+from .training.blame import blamed_on
 from .training.checkpoint import FOLDER, Checkpoint, CheckpointError, mend, newest, sweep
 from .training.distributed import Group, PeerLost
 from .training.log import LOG, TrainingLog
-from .training.loop import Training
+from .training.loop import Interrupted, Training
 from .training.metrics import METRICS, TIMINGS, LineFile
 from .training.pictures import HTML, PNG, WEIGHTS_PNG
 from .training.record import RECORD, RunRecord
@@ -32,12 +33,16 @@ from .training.settings import (
     changed_settings,
     check_corpora,
     check_dev,
+    check_effects,
+    check_seed,
+    check_training,
     corpus_block,
     corpus_path,
     extended_loop,
     has_dev,
     read_extras,
     readers_in,
+    training_setting,
     warn_of_unknown,
 )
 from .training.trackers import MEMORY, TENSORBOARD, WANDB
@@ -167,10 +172,11 @@ def train_here(
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         extras, checkpoint, evaluates = prepare(given, folder, place, train_docs, dev_docs, resume, overwrite, group)
         stack.enter_context(extended_loop())
-        if checkpoint is None:
-            nlp = init_nlp(_without_dev(given, evaluates), use_gpu=gpu_id)
-        else:
-            nlp = _load_pipeline(checkpoint, given, evaluates, gpu_id)
+        with blamed_on("The pipeline of the configuration could not be made", (ValueError, OSError)):
+            if checkpoint is None:
+                nlp = init_nlp(_without_dev(given, evaluates), use_gpu=gpu_id)
+            else:
+                nlp = _load_pipeline(checkpoint, given, evaluates, gpu_id)
         if folder is not None and group.rank == 0:
             _make_ready(folder, overwrite)
         training = Training(nlp, folder, checkpoint, extras, evaluates, given, group)
@@ -189,6 +195,10 @@ def train_here(
 
 def _leave(group: Group, kind: Any, error: Optional[BaseException], trace: Any) -> None:
     """End the connection to the other processes, unless it is lost: then that could wait for them."""
+    if isinstance(error, Interrupted):
+        # torchrun ends all when one has ended, and the first has its record to write
+        with contextlib.suppress(PeerLost):
+            group.wait()
     if not isinstance(error, PeerLost):
         group.close()
 
@@ -213,8 +223,10 @@ def prepare(
     """
     if resume and overwrite:
         raise ValueError("resume goes on with what is there, and overwrite removes it: choose one.")
+    check_training(given.interpolate())
     extras = read_extras(given.interpolate())
     warn_of_unknown(given)
+    check_seed(given.interpolate(), group.size)
     with group.first():
         if folder is not None and group.rank == 0:
             _refuse_if_in_use(folder, resume or overwrite)
@@ -229,7 +241,8 @@ def prepare(
     _check_paths(given)
     check_corpora(given.interpolate(), extras)
     evaluates = has_dev(given)
-    _check_end(given.interpolate()["training"], evaluates)
+    _check_end(given.interpolate(), evaluates)
+    check_effects(given.interpolate(), extras, evaluates)
     if evaluates:
         check_dev(given.interpolate())
     return extras, checkpoint, evaluates
@@ -243,8 +256,14 @@ def _load(config: Union[str, Path, Config, Dict[str, Any]], overrides: Dict[str,
         section, _, key = name.rpartition(".")
         if section == SECTION:
             extras.setdefault(key, None)
-    whole = Config({**found, SECTION: extras} if extras else found)
-    return Config().from_str(whole.to_str(interpolate=False), overrides=overrides, interpolate=False)
+    whole = Config({"training": {}, **found, **({SECTION: extras} if extras else {})})
+    given = Config().from_str(whole.to_str(interpolate=False), overrides=overrides, interpolate=False)
+    for name in ("train", "dev"):
+        for _, block in readers_in(corpus_block(given, name), ""):
+            if block["@readers"] == "spacy.Corpus.v1":
+                # spaCy puts it into [corpora.train] and [corpora.dev], and not into a reader inside of another one
+                block.setdefault("gold_preproc", False)
+    return given
 
 
 def _refuse_if_in_use(folder: Path, may_be: bool) -> None:
@@ -313,18 +332,20 @@ def _set_block(config: Config, name: str, block: Any) -> None:
     place[last] = block
 
 
-def _check_end(training: Dict[str, Any], evaluates: bool) -> None:
+def _check_end(config: Config, evaluates: bool) -> None:
     """RAISES (ValueError): The training would never end."""
-    patience = training.get("patience", 0)
-    if not evaluates and patience:
+    max_steps, max_epochs, patience = (
+        training_setting(config, name) for name in ("max_steps", "max_epochs", "patience")
+    )
+    if not evaluates and config["training"].get("patience"):
         logger.warning("[training] patience = %d has no effect without a development corpus.", patience)
-    if not training.get("max_steps") and training.get("max_epochs", 0) < 1 and not (evaluates and patience):
+    if not max_steps and max_epochs < 1 and not (evaluates and patience):
         raise ValueError("[training] max_steps = 0, and nothing else ends the training: set it, or max_epochs.")
 
 
 def _load_pipeline(checkpoint: Checkpoint, given: Config, evaluates: bool, gpu_id: int) -> Language:
     """The pipeline of a checkpoint, with the configuration that is given."""
-    allocator = given.interpolate()["training"].get("gpu_allocator")
+    allocator = training_setting(given.interpolate(), "gpu_allocator")
     if gpu_id >= 0 and allocator:
         set_gpu_allocator(allocator)
     nlp = util.load_model_from_config(_without_dev(given, evaluates), auto_fill=True)

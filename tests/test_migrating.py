@@ -224,24 +224,33 @@ def test_medkits_rate_never_changes(run: Callable[..., Seen]) -> None:
     assert Config().from_disk(CONFIGS / "medkit.cfg")["training"]["optimizer"]["grad_clip"] == 0.0
 
 
-def test_the_guides_programs_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From Label Studio's export and from lines of JSON with words and tags."""
+def test_the_guides_commands_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Label Studio's export, from lines of JSON with words and tags, and from MetaExtractor's files."""
     monkeypatch.chdir(tmp_path)
     text, labels = "Aspirin for acute fever.", [(0, 7, "DRUG"), (12, 23, "PROBLEM"), (18, 23, "SIGN")]
-    values = [{"start": start, "end": end, "labels": [label]} for start, end, label in labels]
-    result = [{"type": "labels", "value": value} for value in values] + [{"type": "choices", "value": {}}]
+    values = [{"start": start, "end": end, "text": text[start:end], "labels": [label]} for start, end, label in labels]
+    result = [{"type": "labels", "value": value} for value in values]
     Path("export.json").write_text(json.dumps([{"data": {"text": text}, "annotations": [{"result": result}]}]))
     row = {"tokens": ["Aspirin", "for", "acute", "fever"], "ner_tags": ["B-DRUG", "O", "B-PROBLEM", "I-PROBLEM"]}
     Path("train.json").write_text(json.dumps(row) + "\n")
+    Path("raw_labels").mkdir()
+    for i in range(12):
+        task = {"id": i, "data": {"text": f"{text} Piece {i}.", "gdd_id": f"article {i // 3}"}}
+        (tmp_path / "raw_labels" / str(i)).write_text(json.dumps({"id": i, "task": task, "result": result}))
     guide = (ROOT / "docs" / "migrating.md").read_text()
-    for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
-        exec(compile(block, "migrating.md", "exec"), {})
+    blocks = re.findall(r"```bash\n(.*?)```", guide, re.DOTALL)[1:]
+    for line in "".join(blocks).splitlines():
+        done = CliRunner().invoke(app, line.split("#")[0].split()[3:])
+        assert done.exit_code == 0, (line, done.output)
     vocab = spacy.blank("en").vocab
     for name in ("export.spacy", "train.spacy"):
         (doc,) = DocBin().from_disk(name).get_docs(vocab)
         assert [(e.text, e.label_) for e in doc.ents] == [("Aspirin", "DRUG"), ("acute fever", "PROBLEM")]
     (doc,) = DocBin().from_disk("export.spacy").get_docs(vocab)
     assert len(doc.spans["entities"]) == 3
+    parts = [DocBin().from_disk(f"corpus/{name}.spacy").get_docs(vocab) for name in ("train", "dev", "test")]
+    articles = [{int(re.findall(r"Piece (\d+)", doc.text)[0]) // 3 for doc in part} for part in parts]
+    assert sorted(article for part in articles for article in part) == [0, 1, 2, 3]
 
 
 def test_the_guide_names_every_argument() -> None:

@@ -1,5 +1,6 @@
 """`crf-ner train`: the extended training loop."""
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -61,7 +62,8 @@ def train(
         # Ray's workers may be on machines that have what this one has not
         if gpu_id >= 0 and not torch.cuda.is_available():
             fail(f"--gpu-id {gpu_id}: there is no GPU that torch can use. Leave --gpu-id out to train on the CPU.")
-        setup_gpu(gpu_id)
+        # torchrun gives each of its processes a GPU of its own
+        setup_gpu(int(os.environ.get("LOCAL_RANK", gpu_id)) if gpu_id >= 0 else gpu_id)
     try:
         with show_validation_error(config, hint_fill=False):
             train_pipeline(

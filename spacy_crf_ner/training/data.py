@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from functools import partial
 from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
@@ -11,6 +12,7 @@ from spacy.util import registry
 
 from ..corpora.multi import EMPTY, take_turns
 from .ahead import made_ready
+from .blame import blamed_on
 from .checkpoint import CheckpointError
 from .state import RandomState
 
@@ -33,6 +35,9 @@ Corpus = Callable[[Language], Iterable[Example]]
 NOTHING = (
     "The training corpus has no document. Is [corpora.train] (or what [training] train_corpus names) the right file?"
 )
+
+# readers, augmenters and batchers may be the user's own; messages of ours are of these kinds
+READING = ("The training corpus could not be read or batched", (ValueError, OSError))
 
 
 class Counted:
@@ -67,7 +72,7 @@ class Position(NamedTuple):
     asked (Dict[str, int]): How often each schedule of a batcher had been asked then.
     order (List[int]): The examples' order then, by their place in the corpus.
     random (RandomState): Random numbers here.
-    given (int): Documents in the batches that are behind.
+    given (Dict[str, int]): Documents in the batches that are behind, by corpus.
     """
 
     epoch: int
@@ -76,7 +81,7 @@ class Position(NamedTuple):
     asked: Dict[str, int]
     order: List[int]
     random: RandomState
-    given: int = 0
+    given: Dict[str, int] = {}  # noqa: RUF012
 
 
 class Lane(NamedTuple):
@@ -131,11 +136,12 @@ class Batches:
         self._examples: List[Tuple[int, Example]] = []
         self.digest = ""
         if max_epochs >= 0:
-            with self._random.apart():
+            with self._random.apart(), blamed_on(*READING):
                 self._examples = list(enumerate(corpus(nlp)))
             if not self._examples:
                 raise ValueError(NOTHING)
             self.digest = digest_of(example for _, example in self._examples)
+        self._sizes = Counter(corpus_of(example) for _, example in self._examples)
         # that of the last batch that was handed out, which others may be drawn after already
         self._at = Position(0, 0, None, {}, self._order(), self._random.copy())
 
@@ -150,9 +156,16 @@ class Batches:
 
     @property
     def share(self) -> Optional[float]:
-        """Share of the epoch's documents that are in them; None: it is not known how many it will have."""
-        is_known = self._examples and not self._one_of_each
-        return self._at.given / len(self._examples) if is_known else None
+        """Share of the epoch's documents that are in them; None: it is not known how many it will have.
+
+        With one batch of each corpus the share of the one that is least far: that ends the epoch.
+        """
+        if not self._examples:
+            return None
+        given = self._at.given
+        if self._one_of_each:
+            return min(min(given.get(name, 0) / size, 1.0) for name, size in self._sizes.items())
+        return sum(given.values()) / len(self._examples)
 
     def _lane(self, names: Optional[List[str]], block: Dict[str, Any]) -> Lane:
         batcher, schedules = resolve_batcher(block)
@@ -175,17 +188,18 @@ class Batches:
                     random.shuffle(self._examples)
                 begin = self._random.copy()
                 asked, order = self._asked(), self._order()
-            taken = given = 0
+            taken = 0
+            given: Counter[str] = Counter()
             batches = self._batches()
             while True:
-                with self._random.apart():
+                with self._random.apart(), blamed_on(*READING):
                     batch = next(batches, None)
                 if batch is None:
                     break
                 taken += 1
-                given += len(batch)
+                given.update(map(corpus_of, batch))
                 if taken > done:
-                    yield Position(epoch, taken, begin, asked, order, self._random.copy(), given), list(batch)
+                    yield Position(epoch, taken, begin, asked, order, self._random.copy(), dict(given)), list(batch)
             if not taken:
                 raise ValueError(NOTHING)
             epoch, done, begin = epoch + 1, 0, None

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..embedding.model import tokenizers
 from .adversarial import Adversary
+from .blame import blamed_on
 from .checkpoint import Checkpoint, CheckpointError, cannot_write, replace_folder, write
 from .data import Batches, corpus_of, digest_of
 from .distributed import Group
@@ -39,6 +40,11 @@ from .settings import SECTION, TrainingExtras, read_extras
 from .state import RandomState, optimizer_state, parameter_names, restore_optimizer, torch_random, use_torch_random
 from .watching import Watch, watched_by_loggers
 from .weights import WEIGHTS, WeightStatistics
+
+NO_DEV = (
+    "The development corpus has no document, so that nothing could be scored. Is [corpora.dev] (or what [training] "
+    "dev_corpus names) the right file? To train without one, set its path to null."
+)
 
 
 class Interrupted(Exception):
@@ -135,9 +141,12 @@ class Training:
             ahead=self.extras.tokenize_ahead,
         )
         self._dev_digest = ""
-        if evaluates and self.output is not None:
+        if evaluates:
             with RandomState.now().apart():
-                self._dev_digest = digest_of(corpora[1](nlp))
+                if next(iter(corpora[1](nlp)), None) is None:
+                    raise ValueError(NO_DEV)
+                if self.output is not None:
+                    self._dev_digest = digest_of(corpora[1](nlp))
         self._learners = {
             name: with_embeddings(nlp, corpus.pipes) for name, corpus in self.extras.corpora.items() if corpus.pipes
         }
@@ -211,7 +220,8 @@ class Training:
                     info = self._step(epoch, batch)
                     info["seconds"] = int(time.perf_counter() - begin)
                     self._watch.tell(info)
-                    log_step(self._shown(info))
+                    with blamed_on("[training.logger] has failed", (ValueError, OSError)):
+                        log_step(self._shown(info))
                     self._record(info, batch, time.perf_counter() - started)
                     over = self._is_over()
                     stop, save = self._agree(not over and self._is_time_to_save())
@@ -229,7 +239,9 @@ class Training:
         if self.group.rank:
             return (lambda info: None), (lambda: None)
         self._watch.step = self.progress.step
-        with watched_by_loggers(self._watch), self.nlp.select_pipes(disable=self.settings["frozen_components"]):
+        blamed = blamed_on("[training.logger] has failed", (ValueError, OSError))
+        frozen = self.settings["frozen_components"]
+        with blamed, watched_by_loggers(self._watch), self.nlp.select_pipes(disable=frozen):
             return self.settings["logger"](self.nlp, stdout, stderr)
 
     def _shown(self, info: Dict[str, Any]) -> Optional[Dict[str, Any]]:
@@ -256,7 +268,8 @@ class Training:
             # a score that others brought about says nothing of those that learn now
             progress.waited = 0
         if settings["before_update"]:
-            settings["before_update"](self.nlp, {"step": step, "epoch": epoch})
+            with blamed_on(f"[training.before_update] has failed after {step} steps"):
+                settings["before_update"](self.nlp, {"step": step, "epoch": epoch})
         if isinstance(get_current_ops(), CupyOps):
             # its generator cannot be put into a checkpoint
             get_current_ops().xp.random.seed((self._seed * 1_000_003 + step) % 2**32)
@@ -438,7 +451,7 @@ class Training:
 
     def _scores(self) -> Tuple[float, Dict[str, Any]]:
         assert self._evaluate is not None
-        with self._averaged():
+        with self._averaged(), blamed_on(f"The evaluation after {self.progress.step} steps has failed"):
             score, scores = self._evaluate()
         return float(score), scores
 
@@ -487,7 +500,9 @@ class Training:
         shutil.rmtree(beside, ignore_errors=True)
         try:
             with self._averaged():
-                self._before_to_disk(self.nlp).to_disk(beside)
+                with blamed_on("[training.before_to_disk] has failed"):
+                    saved = self._before_to_disk(self.nlp)
+                saved.to_disk(beside)
             replace_folder(beside, self.output / name)
         except OSError as error:
             raise cannot_write(beside, self.output / name, error) from error
@@ -496,11 +511,8 @@ class Training:
         callback = self.extras.hooks.get(hook)
         if callback is None:
             return
-        try:
+        with blamed_on(f"[{SECTION}.hooks.{hook}] has failed after {self.progress.step} steps"):
             callback(self.nlp, {"step": self.progress.step, "epoch": self.batches.epoch, **(info or {})})
-        except Exception:
-            logger.error("[%s.hooks.%s] failed after %d steps.", SECTION, hook, self.progress.step)
-            raise
 
     # What is written down
 

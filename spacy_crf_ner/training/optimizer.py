@@ -252,6 +252,8 @@ class AdamW(Optimizer):
     def step_schedules(self) -> None:
         """End a training step: update all that was handed over, then move the rates on."""
         self.spike = None
+        if not self._pending:
+            self.gradient_norm = 0.0
         self.settle()
         self._in_loop = True
         self.step += 1
@@ -333,6 +335,7 @@ class AdamW(Optimizer):
             key: g for key, g in gradients.items() if self.step >= self._groups[self._group_of(key)].frozen_until
         }
         if not gradients:
+            self.gradient_norm = 0.0
             return
         if self._torch is None:
             self._torch = self._make_torch()

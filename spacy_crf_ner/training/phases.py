@@ -131,8 +131,6 @@ class Phases:
 
     def annotating(self, step: int) -> List[str]:
         """Pipes that set annotations in a step: also embeddings that are frozen, whose listeners read doc.tensor."""
-        if not self._phases:
-            return self._annotating
         frozen = self.frozen(step)
         embeddings = [
             name
@@ -148,9 +146,6 @@ class Phases:
         spaCy's own embedding sends its gradients down when its last listener hands its own in, which a frozen one never
         does; and a listener whose embedding is frozen must not find what that gave to an earlier batch.
         """
-        if not self._phases:
-            yield
-            return
         frozen = self.frozen(step)
         whole = {}
         for name, pipe in self._nlp.pipeline:

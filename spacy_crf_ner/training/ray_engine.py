@@ -18,6 +18,7 @@ from spacy import util
 from spacy.util import logger
 from thinc.api import Config
 
+from .blame import CodeError
 from .distributed import TIMEOUT, PeerLost
 from .loop import Interrupted, Training
 
@@ -181,6 +182,9 @@ def _work(told: Dict[str, Any]) -> Optional[str]:
         )
     except Interrupted as interrupted:
         return str(interrupted)
+    except CodeError:
+        # what somebody's function met may be over when it is tried again
+        raise
     except ValueError as error:
         ray.get(board.find_fault.remote(str(error)))
         # the others wait for this one: failing ends them too, and none begins anew

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from spacy.language import DEFAULT_CONFIG
 from spacy.schemas import ConfigSchemaTraining
 from spacy.util import logger, registry
 from thinc.api import Config
@@ -27,6 +28,8 @@ CHANGEABLE = (
     f"{SECTION}.tokenize_ahead",
     f"{SECTION}.curves",
 )
+# Settings of [training] that are numbers, and their least values; spaCy looks at their kind alone.
+LEAST = {"accumulate_gradient": 1, "eval_frequency": 1, "max_epochs": -1, "max_steps": 0, "patience": 0, "dropout": 0}
 HOOKS = ("train_begin", "epoch_begin", "step_end", "evaluation_end", "before_save", "train_end")
 _honoured: ContextVar[bool] = ContextVar("_honoured", default=False)
 
@@ -106,9 +109,14 @@ class TrainingExtras:
                 raise ValueError(f"[{SECTION}] {name} = {getattr(self, name)} must be at least 1.")
         if not 0 < self.plateau_factor < 1:
             raise ValueError(f"[{SECTION}] plateau_factor = {self.plateau_factor} must lie between 0 and 1.")
-        for name in self.hooks:
+        for name, hook in self.hooks.items():
             if name not in HOOKS:
                 raise ValueError(f"[{SECTION}.hooks] {name}: there is no such hook. There are {', '.join(HOOKS)}.")
+            if hook is not None and not callable(hook):
+                raise ValueError(
+                    f"[{SECTION}.hooks] {name} = {hook!r} is no function. A hook is a section [{SECTION}.hooks.{name}] "
+                    "with @callbacks, whose function has to return the hook."
+                )
 
 
 def read_extras(config: Config) -> TrainingExtras:
@@ -150,9 +158,70 @@ def _read_corpus(name: str, block: Any) -> CorpusExtras:
     return CorpusExtras(batcher, pipes)
 
 
+def training_setting(config: Config, name: str) -> Any:
+    """A setting of [training], or what spaCy puts there where it is missing. config: All variables filled in."""
+    section = config.get("training", {})
+    if name in section:
+        return section[name]
+    default = DEFAULT_CONFIG["training"][name]
+    if isinstance(default, str) and default.startswith("${system."):
+        name = default[len("${system.") : -1]
+        return config.get("system", {}).get(name, DEFAULT_CONFIG["system"][name])
+    return default
+
+
+def check_training(config: Config) -> None:
+    """RAISES (ValueError): The configuration describes no pipeline, or a number in [training] is out of its range.
+
+    config (Config): All variables filled in.
+    """
+    if "lang" not in config.get("nlp", {}):
+        raise ValueError("[nlp] lang is missing: is this the configuration of a pipeline?")
+    for name, least in LEAST.items():
+        value = training_setting(config, name)
+        kinds = (int, float) if name == "dropout" else int
+        if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
+            kind = "a number" if name == "dropout" else "a whole number"
+            raise ValueError(f"[training] {name} = {value!r} must be {kind}, at least {least}.")
+    if training_setting(config, "dropout") >= 1:
+        raise ValueError(f"[training] dropout = {config['training']['dropout']} must be below 1.")
+    for name, weight in training_setting(config, "score_weights").items():
+        if weight is not None and (isinstance(weight, bool) or not isinstance(weight, (int, float))):
+            raise ValueError(f"[training.score_weights] {name} = {weight!r} must be a number, or null.")
+    for name in ("train_corpus", "dev_corpus"):
+        found: Any = {**DEFAULT_CONFIG, **config}
+        place = str(training_setting(config, name))
+        for key in place.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        if found is None and place not in ("corpora.train", "corpora.dev"):
+            raise ValueError(f'[training] {name} = "{place}": there is no section [{place}].')
+
+
+def check_seed(config: Config, processes: int) -> None:
+    """RAISES (ValueError): Several processes would begin with weights of their own."""
+    if processes > 1 and training_setting(config, "seed") is None:
+        raise ValueError(
+            f"[training] seed = null: each of the {processes} processes would begin with other weights, and shuffle in "
+            "another order. Set a number, which all of them have."
+        )
+
+
+def check_effects(config: Config, extras: TrainingExtras, evaluates: bool) -> None:
+    """Say of settings that they have no effect. evaluates (bool): There is a development corpus."""
+    if extras.shuffle_buffer and training_setting(config, "max_epochs") >= 0:
+        logger.warning(
+            "[%s] shuffle_buffer = %d has no effect: without max_epochs = -1 the whole corpus is shuffled.",
+            SECTION, extras.shuffle_buffer,
+        )  # fmt: skip
+    if extras.plateau_patience and not evaluates:
+        logger.warning(
+            "[%s] plateau_patience = %d has no effect without a development corpus.", SECTION, extras.plateau_patience
+        )
+
+
 def corpus_path(config: Config, name: str) -> List[str]:
     """Where in a configuration the training or the development corpus is described."""
-    return config["training"].get(f"{name}_corpus", f"corpora.{name}").split(".")
+    return str(training_setting(config, f"{name}_corpus")).split(".")
 
 
 def corpus_block(config: Config, name: str) -> Any:
@@ -278,12 +347,20 @@ def changed_settings(old: Config, new: Config) -> Dict[str, Any]:
     """Settings whose values differ and must not. RETURNS: By dotted name, both values."""
     before, after = _flat(old), _flat(new)
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    return {name: (before.get(name), after.get(name)) for name in names if not name.startswith(CHANGEABLE)}
+    # a section that was filled or emptied: its settings tell
+    names = [name for name in names if not any(other.startswith(f"{name}.") for other in (*before, *after))]
+    changed = {name: (before.get(name), after.get(name)) for name in names if not name.startswith(CHANGEABLE)}
+    epochs = [training_setting(config.interpolate(), "max_epochs") for config in (old, new)]
+    if (epochs[0] < 0) != (epochs[1] < 0):
+        # a corpus that is read as a stream has another order
+        changed["training.max_epochs"] = (epochs[0], epochs[1])
+    return changed
 
 
 def _flat(config: Dict[str, Any], path: str = "") -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     for key, value in config.items():
         name = f"{path}.{key}" if path else key
-        found.update(_flat(value, name) if isinstance(value, dict) else {name: value})
+        # a section that is empty says something too: that there are no groups, for instance
+        found.update(_flat(value, name) if isinstance(value, dict) and value else {name: value})
     return found

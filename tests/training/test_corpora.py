@@ -127,6 +127,17 @@ def test_one_batch_of_each_ends_with_the_longest(max_epochs: int) -> None:
     assert all(seen[f"b {i}"] in (1, 2) for i in range(5))
 
 
+@pytest.mark.parametrize(("size_a", "size_b"), [(4, 1), (4, 8), (20, 1)])
+def test_the_share_of_an_epoch_is_that_of_the_corpus_that_ends_it(size_a: int, size_b: int) -> None:
+    """Of 20 documents and of 5: the corpus with the most batches, five in each case, ends the epoch."""
+    corpus = MultiCorpus({"a": numbered("a", 20), "b": numbered("b", 5)})
+    batches = Batches(NLP, corpus, by_docs(size_a), 2, one_of_each=True, batchers={"b": by_docs(size_b)})
+    shares: Dict[int, List[Any]] = {}
+    for epoch, _ in batches:
+        shares.setdefault(epoch, []).append(batches.share)
+    assert shares == {0: [0.2, 0.4, 0.6, 0.8, 1.0], 1: [0.2, 0.4, 0.6, 0.8, 1.0]}
+
+
 def test_a_stream_in_proportions_goes_on_until_all_were_read() -> None:
     found = drawn(20, -1, {"a": 1.0, "b": 1.0}, batchers={"b": by_docs(2)})
     first = [text for epoch, texts, _ in found for text in texts if epoch == 0]
@@ -535,3 +546,30 @@ def test_paths_inside_of_readers_are_looked_at(config: Config, files: Dict[str, 
     config["corpora"]["dev"]["corpora"]["notes"] = whole(files["notes"])
     with pytest.raises(ValueError, match=r"\[corpora.dev.corpora.letters\] path is null, and that of another"):
         train(config)
+
+
+def test_a_reader_inside_of_another_needs_no_gold_preproc(config: Config, files: Dict[str, str]) -> None:
+    """As [corpora.train] does not, where spaCy puts it in."""
+    config = changed(multi(config, files), training__max_steps=3)
+    config["corpora"]["dev"] = {"@readers": "spacy_crf_ner.Segments.v1", "corpus": whole(files["notes"])}
+    expected, _ = train(config)
+    for block in (*config["corpora"]["train"]["corpora"].values(), config["corpora"]["dev"]["corpus"]):
+        del block["gold_preproc"]
+    found, _ = train(config)
+    for name, value in weights(expected).items():
+        assert np.array_equal(value, weights(found)[name])
+
+
+@pytest.mark.parametrize("max_epochs", [0, -1], ids=["held", "stream"])
+@pytest.mark.parametrize("own", [[], ["notes"], ["letters"], ["notes", "letters"]], ids=str)
+def test_a_corpus_with_a_share_of_0_is_as_one_that_is_not_there(
+    config: Config, files: Dict[str, str], max_epochs: int, own: List[str]
+) -> None:
+    config = changed(config, training__max_steps=4, training__max_epochs=max_epochs)
+    found, _ = train(
+        with_extras(multi(config, files, proportions={"notes": 2.0, "letters": 0.0}), corpora=dict.fromkeys(own, OWN))
+    )
+    alone = multi(config, {"notes": files["notes"]}, proportions={"notes": 1.0})
+    expected, _ = train(with_extras(alone, corpora=dict.fromkeys({*own} - {"letters"}, OWN)))
+    for name, value in weights(expected).items():
+        assert np.array_equal(value, weights(found)[name]), name

@@ -1,11 +1,14 @@
 """Two processes take the steps that one takes."""
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 import numpy as np
 import pytest
@@ -13,18 +16,22 @@ import spacy
 import torch
 from thinc.api import Config
 
+from spacy_crf_ner.training.checkpoint import newest
+
 from .test_loop import changed, config, corpus_file, digest, train, weights, with_extras  # noqa: F401
 
 needs_distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
 
 
-def torchrun(config: Config, output: Path, *arguments: str) -> subprocess.CompletedProcess:  # noqa: F811
+def command(config: Config, output: Path, *arguments: str) -> List[str]:  # noqa: F811
     path = output.with_suffix(".cfg")
     config.to_disk(path, interpolate=False)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*launch, "-m", "spacy", "crf-ner", "train", str(path), "--output", str(output), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    return [*launch, "-m", "spacy", "crf-ner", "train", str(path), "--output", str(output), *arguments]
+
+
+def torchrun(*arguments: Any) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=300)
 
 
 @needs_distributed
@@ -140,3 +147,48 @@ print(distributed.dist.is_initialized())
 """
     for printed in processes(code):
         assert printed.splitlines()[-2:] == ["[2.0]", "False"], printed
+
+
+@needs_distributed
+def test_processes_without_a_common_seed_are_refused(config: Config, tmp_path: Path) -> None:  # noqa: F811
+    done = torchrun(changed(config, system__seed=None), tmp_path / "two")
+    assert done.returncode == 1
+    assert "[training] seed = null: each of the 2 processes would begin with other weights" in " ".join(
+        done.stderr.split()
+    )
+    assert not (tmp_path / "two").exists()
+
+
+SLOW = """
+import time
+import spacy
+
+@spacy.registry.callbacks("tests.slow.v1")
+def make():
+    return lambda nlp, info: time.sleep(0.3)
+"""
+
+
+@pytest.mark.slow
+@needs_distributed
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_interrupts_all_processes(config: Config, number: int, tmp_path: Path) -> None:  # noqa: F811
+    """torchrun itself ends with 1; the record says that it was interrupted, and the training goes on."""
+    config = changed(config, training__max_steps=30)
+    config = with_extras(config, hooks={"step_end": {"@callbacks": "tests.slow.v1"}}, curves=False)
+    (tmp_path / "slow.py").write_text(SLOW)
+    code, output = ("--code", str(tmp_path / "slow.py")), tmp_path / "two"
+    running = subprocess.Popen(command(config, output, *code), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    # until a step is done, in which all have taken part
+    metrics = output / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until:
+        time.sleep(0.1)
+    running.send_signal(number)
+    assert running.wait(60) == 1
+    assert json.loads((output / "run.json").read_text())["state"] == "interrupted"
+    done = newest(output)
+    assert done is not None
+    assert 0 < done.state["progress"]["step"] < 31
+    assert torchrun(config, output, *code, "--resume").returncode == 0
+    assert len((output / "metrics.jsonl").read_text().splitlines()) == 31

@@ -22,6 +22,7 @@ from thinc.api import Config
 
 import spacy_crf_ner
 from spacy_crf_ner.training import checkpoint as checkpoints
+from spacy_crf_ner.training.blame import CodeError
 from spacy_crf_ner.training.checkpoint import CheckpointError, newest
 from spacy_crf_ner.training.loop import Interrupted, Training
 
@@ -565,6 +566,7 @@ def test_hooks_are_called(config: Config, tmp_path: Path) -> None:
         ({"keep_checkpoints": 0}, "must be at least 1"),
         ({"plateau_factor": 1.5}, "between 0 and 1"),
         ({"hooks": {"never": None}}, "there is no such hook"),
+        ({"hooks": {"step_end": "print"}}, r"\[training_extras.hooks\] step_end = 'print' is no function"),
     ],
 )
 def test_wrong_extras_are_named(config: Config, settings: dict, message: str) -> None:
@@ -750,3 +752,183 @@ def test_a_training_that_would_never_end_is_refused(config: Config) -> None:
     config["training"]["optimizer"]["total_steps"] = None
     with pytest.raises(ValueError, match="nothing else ends the training"):
         train(changed(config, training__max_steps=0, training__patience=100))
+
+
+# Errors in functions that are not ours
+
+
+@spacy.registry.callbacks("tests.fails.v1")
+def make_fails(kind: str) -> Any:
+    """A callback that fails as a mistake in a script does: of a pipeline, or of a pipeline and a dictionary."""
+
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        raise {"key": KeyError("surprise"), "value": ValueError("surprise"), "os": OSError("surprise")}[kind]
+
+    return fails
+
+
+@spacy.registry.scorers("tests.fails.v1")
+def make_failing_scorer() -> Any:
+    return make_fails("key")
+
+
+@spacy.registry.augmenters("tests.fails.v1")
+def make_failing_augmenter() -> Any:
+    return make_fails("key")
+
+
+@pytest.mark.parametrize("kind", ["key", "value", "os"])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("training_extras.hooks.train_begin", r"\[training_extras.hooks.train_begin\] has failed after 0 steps"),
+        ("training_extras.hooks.step_end", r"\[training_extras.hooks.step_end\] has failed after 1 steps"),
+        ("training_extras.hooks.before_save", r"\[training_extras.hooks.before_save\] has failed after 1 steps"),
+        ("training.before_update", r"\[training.before_update\] has failed after 0 steps"),
+        ("training.before_to_disk", r"\[training.before_to_disk\] has failed"),
+    ],
+)
+def test_a_callback_that_fails_is_named_with_its_line(
+    config: Config, place: str, message: str, kind: str, tmp_path: Path
+) -> None:
+    *parents, last = place.split(".")
+    block: Any = config
+    for name in parents:
+        block = block.setdefault(name, {})
+    block[last] = {"@callbacks": "tests.fails.v1", "kind": kind}
+    with pytest.raises(CodeError, match=rf"{message}: .*surprise.* \({__file__}, line \d+, in fails\)") as failed:
+        train(config, tmp_path)
+    assert "surprise" in str(failed.value.__cause__)
+    log = tmp_path / "training.log"
+    assert "in fails" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("place", "block", "message"),
+    [
+        ("components.crf_ner.scorer", {"@scorers": "tests.fails.v1"}, "The evaluation after 1 steps has failed"),
+        ("corpora.train.augmenter", {"@augmenters": "tests.fails.v1"}, "pipeline of the configuration could not be"),
+        ("initialize.after_init", {"@callbacks": "tests.fails.v1", "kind": "key"}, "could not be made"),
+        ("nlp.lang", "zz", "could not be made: ImportError: .*zz"),
+    ],
+)
+def test_other_functions_that_fail_are_named_too(config: Config, place: str, block: Any, message: str) -> None:
+    *parents, last = place.split(".")
+    section: Any = config
+    for name in parents:
+        section = section.setdefault(name, {})
+    section[last] = block
+    with pytest.raises(CodeError, match=message) as failed:
+        train(config)
+    assert "zz" in str(failed.value) or "KeyError: 'surprise'" in str(failed.value)
+
+
+def test_a_mistake_in_a_hook_ends_the_command_in_a_sentence(config: Config, tmp_path: Path) -> None:
+    hook = {"@callbacks": "tests.broken.v1"}
+    with_extras(config, hooks={"step_end": hook}).to_disk(tmp_path / "config.cfg", interpolate=False)
+    code = [
+        "import spacy",
+        "@spacy.registry.callbacks('tests.broken.v1')",
+        "def make():",
+        "    return lambda nlp, info: info['scores']",
+    ]
+    (tmp_path / "hooks.py").write_text("\n".join(code))
+    command = [sys.executable, "-m", "spacy", "crf-ner", "train", str(tmp_path / "config.cfg")]
+    command += ["--output", str(tmp_path / "out"), "--code", str(tmp_path / "hooks.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1
+    assert "Traceback" not in said
+    assert "[training_extras.hooks.step_end] has failed after 1 steps: KeyError: 'scores'" in said
+    assert "hooks.py, line 4" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eval_frequency": 0}, r"\[training\] eval_frequency = 0 must be a whole number, at least 1"),
+        ({"accumulate_gradient": 0}, r"\[training\] accumulate_gradient = 0"),
+        ({"max_epochs": -2}, r"\[training\] max_epochs = -2 must be a whole number, at least -1"),
+        ({"max_steps": -5}, r"\[training\] max_steps = -5"),
+        ({"max_steps": "many"}, r"\[training\] max_steps = 'many' must be a whole number"),
+        ({"patience": 2.5}, r"\[training\] patience = 2.5"),
+        ({"dropout": 1.5}, r"\[training\] dropout = 1.5 must be below 1"),
+        ({"dropout": "x"}, r"\[training\] dropout = 'x' must be a number"),
+        ({"score_weights": {"ents_f": "x"}}, r"\[training.score_weights\] ents_f = 'x' must be a number"),
+        ({"train_corpus": "corpora.nope"}, r'train_corpus = "corpora.nope": there is no section \[corpora.nope\]'),
+        ({"dev_corpus": "corpora.dev.nope"}, r"there is no section \[corpora.dev.nope\]"),
+    ],
+)
+def test_wrong_settings_of_training_are_named(config: Config, settings: dict, message: str) -> None:
+    config["training"].update(settings)
+    with pytest.raises(ValueError, match=message):
+        train(config)
+
+
+def test_what_is_no_configuration_of_a_pipeline_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "config.cfg").write_text("")
+    with pytest.raises(ValueError, match=r"\[nlp\] lang is missing"):
+        train(tmp_path / "config.cfg")  # type: ignore[arg-type]
+
+
+def test_what_is_missing_is_as_in_spacy(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """max_steps is then 20,000, so that a training without a development corpus has an end."""
+    config = changed(config, training__optimizer__total_steps=10)
+    config["paths"]["dev"] = None
+    for name in ("max_steps", "patience", "train_corpus", "dev_corpus"):
+        del config["training"][name]
+    stop_after(monkeypatch, 2, Stop())
+    with pytest.raises(Stop):
+        train(config)
+    del config["training"]
+    with pytest.raises(ValueError, match=r"no \[training\] seed found"):
+        train(config)
+
+
+def test_patience_that_is_missing_ends_a_training_as_in_spacy(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = changed(config, training__max_steps=0, training__optimizer__total_steps=10)
+    del config["training"]["patience"]
+    stop_after(monkeypatch, 2, Stop())
+    with pytest.raises(Stop):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("extras", "dev", "message"),
+    [
+        ({"shuffle_buffer": 5}, True, "shuffle_buffer = 5 has no effect: without max_epochs = -1"),
+        ({"plateau_patience": 2}, False, "plateau_patience = 2 has no effect without a development corpus"),
+    ],
+)
+def test_settings_without_effect_are_named(
+    config: Config, extras: dict, dev: bool, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not dev:
+        config["paths"]["dev"] = None
+    train(with_extras(changed(config, training__max_steps=3), **extras))
+    assert message in caplog.text
+
+
+def test_a_resumed_training_cannot_become_a_stream(config: Config, tmp_path: Path) -> None:
+    train(changed(config, training__max_steps=3), tmp_path)
+    with pytest.raises(CheckpointError, match=r"training\.max_epochs was 0 and is -1"):
+        train(changed(config, training__max_steps=3, training__max_epochs=-1), tmp_path, resume=True)
+
+
+def test_an_empty_section_that_is_gone_is_a_change(config: Config, tmp_path: Path) -> None:
+    """Without groups all parameters have one rate; where nothing is said, the encoder has its own."""
+    config = changed(config, training__max_steps=3)
+    train(config, tmp_path)
+    del config["training"]["optimizer"]["groups"]
+    with pytest.raises(CheckpointError, match=r"training.optimizer.groups was \{\} and is None"):
+        train(config, tmp_path, resume=True)
+    config["training"]["optimizer"]["groups"] = {"all": {"pattern": "*", "learn_rate": 0.5}}
+    with pytest.raises(CheckpointError, match=r"training.optimizer.groups.all.learn_rate was None and is 0.5"):
+        train(config, tmp_path, resume=True)
+
+
+def test_an_empty_development_corpus_is_refused(config: Config, tmp_path: Path) -> None:
+    """All scores would be 0, and model-best that of the first step."""
+    DocBin().to_disk(tmp_path / "empty.spacy")
+    with pytest.raises(ValueError, match="development corpus has no document"):
+        train(changed(config, paths__dev=str(tmp_path / "empty.spacy")), tmp_path / "out")

@@ -346,6 +346,21 @@ def test_a_group_can_be_frozen_for_a_while() -> None:
             assert not any(torch.equal(a, b) for a, b in zip(before, parameters(pipes[:1])))
 
 
+def test_a_step_without_gradients_has_no_norm() -> None:
+    """Neither that of the step before it, where nothing was handed over or all of it is frozen."""
+    optimizer, pipes = make_adamw(0.1, groups={}), [torch_pipe("a", 2)]
+    fill(pipes, 0)
+    take_step(optimizer, pipes)
+    assert optimizer.gradient_norm > 0
+    optimizer.step_schedules()
+    assert optimizer.gradient_norm == 0
+    frozen = make_adamw(0.1, groups={"all": {"pattern": "*", "learn_rate": 0.1, "frozen_until": 1}})
+    frozen.gradient_norm = 3.0
+    fill(pipes, 1)
+    take_step(frozen, pipes)
+    assert frozen.gradient_norm == 0
+
+
 @pytest.mark.parametrize("policy", ["clip_mean", "clip_threshold", "skip", None])
 def test_a_spike_hardly_moves_the_weights(policy: Any) -> None:
     pipe = torch_pipe("a", 2)

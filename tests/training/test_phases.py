@@ -100,6 +100,22 @@ def test_pipes_that_do_not_learn_do_not_change(
         assert moved(steps[2 * i], steps[2 * i + 2]) == {*pipes}, i
 
 
+@pytest.mark.parametrize("embedding", ["transformer_cnn", "tok2vec"])
+@pytest.mark.parametrize("frozen", ["embedding", "crf_ner", "tagger"])
+def test_components_that_are_frozen_leave_the_others_to_learn(
+    config: Config, tagged: str, embedding: str, frozen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the embedding of which the last listener is frozen, and listeners of a frozen one that does not annotate."""
+    config = changed(shared(config, tagged, embedding), training__max_steps=3)
+    init_nlp(config).to_disk(tmp_path / "begun")
+    names = [*config["nlp"]["pipeline"]]
+    for name in names:
+        config["components"][name] = {"source": str(tmp_path / "begun")}
+    config["training"]["frozen_components"] = [frozen.replace("embedding", embedding)]
+    steps = by_step(config, monkeypatch)
+    assert moved(steps[0], steps[-1]) == {*names} - {*config["training"]["frozen_components"]}
+
+
 def test_a_frozen_embedding_gives_what_it_would_predict(
     config: Config, tagged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
