@@ -82,6 +82,32 @@ def test_evaluate_writes_what_it_says(models: Path, gold: Path, tmp_path: Path, 
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in before}
 
 
+def test_a_pipeline_is_compared_with_an_evaluation_of_another(models: Path, gold: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", models / "trained", gold, "--samples", 20, "--output"]
+    assert run("evaluate", models / "poor", gold, "--no-report", "-o", tmp_path / "poor").exit_code == 0
+    for name, other in (("model", models / "poor"), ("scores", tmp_path / "poor")):
+        result = run(*arguments, tmp_path / name, "--compare", other)
+        assert result.exit_code == 0, result.output
+        assert f"dev: F1 less that of {models / 'poor'}" in result.stdout
+    by_model, by_scores = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("model", "scores"))
+    assert by_scores["comparison"]["parts"] == by_model["comparison"]["parts"]
+    noted = {
+        "evaluation": str(tmp_path / "poor"),
+        "predictions_sha256": hash_of(tmp_path / "poor" / "predictions.jsonl"),
+    }
+    assert by_scores["comparison"]["model"] == {**by_model["comparison"]["model"], **noted}
+    assert lines(tmp_path / "model" / "predictions.jsonl") == lines(tmp_path / "scores" / "predictions.jsonl")
+    # a pipeline that was evaluated into its own folder stays a pipeline
+    assert run("evaluate", models / "poor", gold, "--no-report", "-o", models / "poor").exit_code == 0
+    assert run(*arguments, tmp_path / "again", "--compare", models / "poor", "--no-report").exit_code == 0
+    assert "evaluation" not in json.loads((tmp_path / "again" / "metrics.json").read_text())["comparison"]["model"]
+    (tmp_path / "poor" / "metrics.json").write_text("{")
+    result = run(*arguments, tmp_path / "none", "--compare", tmp_path / "poor")
+    assert result.exit_code == 1
+    assert "has not written it, or not to its end" in said(result)
+    assert not (tmp_path / "none").exists()
+
+
 def test_options_have_their_effect(models: Path, gold: Path, tmp_path: Path) -> None:
     def metrics(*options: Any) -> Dict[str, Any]:
         result = run("evaluate", models / "poor", gold, "--no-report", "--output", tmp_path / "out", *options)

@@ -10,9 +10,11 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span, SpanGroup
 
 from spacy_crf_ner.corpora.document import Document, Entity
+from spacy_crf_ner.corpora.files import CorpusError
 from spacy_crf_ner.corpora.placing import Placing, to_doc
 from spacy_crf_ner.corpora.readers import Standoff
 from spacy_crf_ner.corpora.standoff import read_standoff
+from spacy_crf_ner.evaluation.earlier import EarlierPredictions
 from spacy_crf_ner.evaluation.evaluate import Data, Settings, evaluate, surfaces
 from spacy_crf_ner.evaluation.predicting import find_place
 from spacy_crf_ner.evaluation.record import hash_of
@@ -299,6 +301,72 @@ def test_two_models() -> None:
     assert compared.other_exact.correct == 8
     with pytest.raises(ValueError, match="--samples must be above 0"):
         evaluate(better, [data(*documents)], replace(FEW, samples=0), other=worse)
+
+
+def test_predictions_of_the_other_model_stand_beside_those_of_the_first() -> None:
+    """As its own evaluation has them, whichever of the two is the first."""
+    text = "Fever in Lyon and Paris"
+    gold = document(
+        text, ("X", "Fever"), ("Y", "Lyon"), ("Y", "Paris"), tokens=[(0, 5), (6, 8), (9, 13), (14, 17), (18, 23)]
+    )
+    gold.unknown = [4]
+    models = [fixed([("Fever", "X", 0.9), ("in Lyon", "Y", 0.4)]), fixed([("Lyon", "Y", 0.7), ("Paris", "Y", 0.6)])]
+    rows = [evaluate(nlp, [data(gold)], FEW)[1] for nlp in models]
+    assert all("other" not in row for (row,) in rows)
+    for first, second in ((0, 1), (1, 0)):
+        _, (row,) = evaluate(models[first], [data(gold)], FEW, other=models[second])
+        assert row.pop("other") == rows[second][0]["predicted"]
+        assert row == rows[first][0]
+    assert [item["match"] for item in rows[1][0]["predicted"]] == ["exact", "ignored"]
+
+
+def test_a_model_is_compared_with_what_was_predicted_before(tmp_path: Path) -> None:
+    documents = [document("Fever in Lyon", ("X", "Fever … Lyon"), ("Y", "Lyon"), id=str(i)) for i in range(5)]
+    parts = [data(*documents, name="dev"), data(*documents[:2], document("A", annotated=False), name="test")]
+    first, other = fixed([("Fever", "X", 1.0), ("Lyon", "Y", 0.5)]), fixed([("Fever in Lyon", "X", 0.25)])
+    at_once = evaluate(first, parts, FEW, other=other)
+    path = tmp_path / "predictions.jsonl"
+    _, rows = evaluate(other, parts, FEW)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert evaluate(first, parts, FEW, other=EarlierPredictions(path)) == at_once
+    assert at_once[1][0]["other"][0]["probability"] == 0.25
+    # entities in several parts, and models without probabilities
+    rows[0]["predicted"][0] |= {"fragments": [[0, 5], [9, 13]], "probability": None}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    compared, found = evaluate(first, parts, FEW, other=EarlierPredictions(path))
+    assert found[0]["other"] == [
+        {
+            "start": 0,
+            "end": 13,
+            "label": "X",
+            "fragments": [[0, 5], [9, 13]],
+            "probability": None,
+            "match": "exact",
+            "with": 0,
+        }
+    ]
+    assert compared.comparison is not None
+    assert compared.comparison.parts["dev"].found == {"both": 0, "first": 5, "other": 1, "neither": 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [{**row, "part": "test"} for row in rows], "it has no part dev, but test"),
+        (lambda rows: rows[:1], "of part dev it has 1 documents, and 2 are evaluated"),
+        (lambda rows: [rows[0], {**rows[1], "text": "Other"}], "jsonl:2: where part dev has document b now"),
+        (lambda rows: [{"text": "Fever"}], "jsonl:1: this is no line that crf-ner evaluate writes"),
+        (lambda rows: [{**rows[0], "predicted": [{"start": 0}]}], "jsonl:1: this is no line"),
+    ],
+)
+def test_predictions_of_other_documents_are_an_error(change: Any, message: str, tmp_path: Path) -> None:
+    documents = [document("Fever", ("X", "Fever"), id="a"), document("No fever", id="b")]
+    nlp = fixed([("Fever", "X", 1.0)])
+    _, rows = evaluate(nlp, [data(*documents)], FEW)
+    path = tmp_path / "predictions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in change(rows)), encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        evaluate(nlp, [data(*documents)], FEW, other=EarlierPredictions(path))
 
 
 def test_hashes(tmp_path: Path) -> None:
