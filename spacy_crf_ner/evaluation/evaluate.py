@@ -5,6 +5,7 @@ does not fit the pipeline's tokens, or cannot stand where it writes, is missed. 
 `spacy evaluate` see it, on the pipeline's tokens, and in `doc.ents` without what overlaps.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import (
@@ -227,7 +228,7 @@ def evaluate_part(
     ]
     bootstrap = _bootstrap(len(compared), settings)
     rows = [one.characters for one in compared]
-    by_length = score_each(_exact_by(compared, _length), bootstrap)
+    by_length = score_each(_exact_by(compared, _lengths), bootstrap)
     part = Part(
         data.name,
         data.path,
@@ -290,21 +291,22 @@ def confusion(documents: Sequence[DocumentScores]) -> Confusion:
     return Confusion(labels, [[cells[gold, predicted] for predicted in names] for gold in names])
 
 
-def _exact_by(compared: Sequence[Compared], name_of: Callable[[Compared, Mention], str]) -> Table:
-    """Exact counts under a name that an entity has by itself, so that gold and what is the same have the same."""
+def _exact_by(compared: Sequence[Compared], names_of: Callable[[Compared, Sequence[Mention]], List[str]]) -> Table:
+    """Exact counts under names that entities have by themselves, so that gold and what is the same have the same."""
     rows = []
     for one in compared:
         gold, found = set(one.characters.gold), set(one.characters.predicted)
-        counts = [Counter(name_of(one, item) for item in items) for items in (gold & found, found, gold)]
+        items = list(gold | found)
+        name = dict(zip(items, names_of(one, items)))
+        counts = [Counter(name[item] for item in side) for side in (gold & found, found, gold)]
         rows.append({name: [c[name] for c in counts] for name in {*counts[1], *counts[2]}})
     return Table.of(rows)
 
 
-def _length(one: Compared, item: Mention) -> str:
-    (laid,) = on_tokens([item], one.solid)
+def _lengths(one: Compared, items: Sequence[Mention]) -> List[str]:
     # of white space alone: no token
-    length = laid.length if laid is not None else 0
-    return next(name for longest, name in LENGTHS if longest is None or length <= longest)
+    lengths = [0 if laid is None else laid.length for laid in on_tokens(items, one.solid)]
+    return [next(name for longest, name in LENGTHS if longest is None or length <= longest) for length in lengths]
 
 
 def surface(text: str, item: Mention) -> Tuple[str, str]:
@@ -317,8 +319,8 @@ def surfaces(documents: Iterable[Document]) -> Set[Tuple[str, str]]:
     return {surface(document.text, item) for document in documents for item, _ in as_annotated(document)}
 
 
-def _seen_in(seen: Collection[Tuple[str, str]]) -> Callable[[Compared, Mention], str]:
-    return lambda one, item: "seen" if surface(one.document.text, item) in seen else "unseen"
+def _seen_in(seen: Collection[Tuple[str, str]]) -> Callable[[Compared, Sequence[Mention]], List[str]]:
+    return lambda one, items: ["seen" if surface(one.document.text, item) in seen else "unseen" for item in items]
 
 
 def _attribute(document: Document, key: str) -> str:
@@ -431,7 +433,7 @@ def prediction_rows(
             "part": part,
             "id": one.document.id,
             "group": one.document.group,
-            "data": one.document.data,
+            "data": plain(one.document.data),
             "text": one.document.text,
             "gold": gold,
             "predicted": _predicted(one, one.characters, one.found, one.ignored, seen),
@@ -440,6 +442,15 @@ def prediction_rows(
             other = others[number]
             row["other"] = _predicted(one, other.scores, other.found, other.ignored, seen)
         yield row
+
+
+def plain(value: Any) -> Any:
+    """A value with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _predicted(

@@ -86,6 +86,8 @@ class _Data:
         }
         self.rest = {
             "metrics": {**metrics, "parts": shown},
+            # keys of an object that look like numbers have an order of their own in a browser
+            "parts": names,
             "matches": MATCHES,
             "labels": labels,
             "probabilities": {name: _probabilities(*probabilities(rows, name)) for name in names},

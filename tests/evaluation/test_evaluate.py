@@ -16,8 +16,10 @@ from spacy_crf_ner.corpora.readers import Standoff
 from spacy_crf_ner.corpora.standoff import read_standoff
 from spacy_crf_ner.evaluation.earlier import EarlierPredictions
 from spacy_crf_ner.evaluation.evaluate import Data, Settings, evaluate, surfaces
+from spacy_crf_ner.evaluation.matching import on_tokens
 from spacy_crf_ner.evaluation.predicting import find_place
 from spacy_crf_ner.evaluation.record import hash_of
+from spacy_crf_ner.evaluation.report import report
 from spacy_crf_ner.evaluation.scorers import ner_score
 
 from ..conftest import make_examples, make_nlp
@@ -367,6 +369,45 @@ def test_predictions_of_other_documents_are_an_error(change: Any, message: str, 
     path.write_text("".join(json.dumps(row) + "\n" for row in change(rows)), encoding="utf-8")
     with pytest.raises(CorpusError, match=message):
         evaluate(nlp, [data(*documents)], FEW, other=EarlierPredictions(path))
+
+
+def test_samples_without_gold_say_nothing_of_averages() -> None:
+    """Of documents all but one of which have no entities, most samples have no score; the others all have the same."""
+    documents = [document("Fever", ("X", "Fever"), id="a"), document("No", id="b"), document("No", id="c")]
+    found = fixed([("Fever", "X", 1.0)])
+    evaluation, _ = evaluate(found, [data(*documents)], FEW)
+    scores = evaluation.parts["dev"].characters
+    for rates in (scores.exact.micro, scores.exact.macro, scores.exact.weighted, *scores.semeval.values()):
+        assert rates.intervals == {"p": (1.0, 1.0), "r": (1.0, 1.0), "f": (1.0, 1.0)}
+    evaluation, _ = evaluate(found, [data(*documents[1:])], FEW)
+    scores = evaluation.parts["dev"].characters
+    for rates in (scores.exact.micro, scores.exact.macro, scores.exact.weighted, *scores.semeval.values()):
+        assert (rates.f, rates.intervals) == (0.0, {"p": None, "r": None, "f": None})
+
+
+def test_numbers_that_json_does_not_have_become_null() -> None:
+    nlp = fixed([("Fever", "X", 0.5), ("Lyon", "X", 0.5)])
+    nlp.get_pipe("fixed").entities[0][2] = float("nan")
+    one = document("Fever in Lyon", ("X", "Fever"), data={"x": [float("inf"), 1.5], "y": {"z": float("nan")}})
+    evaluation, rows = evaluate(nlp, [data(one)], FEW)
+    assert [item["probability"] for item in rows[0]["predicted"]] == [None, 0.5]
+    assert rows[0]["data"] == {"x": [None, 1.5], "y": {"z": None}}
+    assert "null" in report(json.loads(json.dumps(evaluation.as_dict(), allow_nan=False)), rows)
+
+
+def test_time_grows_with_a_document_and_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens of a document are gone through once, not for each of its entities."""
+    calls: List[int] = []
+
+    def counted(found: Any, tokens: Any) -> Any:
+        calls.append(len(found))
+        return on_tokens(found, tokens)
+
+    monkeypatch.setattr("spacy_crf_ner.evaluation.evaluate.on_tokens", counted)
+    words = [f"w{number}" for number in range(50)]
+    one = document(" ".join(words), *[("X", f"{word} ") for word in words[:-1]])
+    evaluate(fixed([("w1", "X", 1.0)]), [data(one)], FEW)
+    assert calls == [49]
 
 
 def test_hashes(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from spacy_crf_ner.corpora.document import Document, Entity
 from spacy_crf_ner.evaluation.report import report
 
 from .chromium import Chromium, find_chromium
-from .test_evaluate import fixed
+from .test_evaluate import document, fixed
 from .test_report import NASTY, many, nasty, part, written
 
 pytestmark = [
@@ -507,6 +507,34 @@ def test_names_and_texts_are_shown_as_they_are(page: Chromium, folder: Path) -> 
     assert page.run("document.activeElement.textContent").startswith("fever")
     said = page.run("document.querySelector('#details').textContent")
     assert f"{NASTY.index('é')}–{NASTY.index('é') + 1}" in said
+
+
+def test_names_of_parts_that_look_like_numbers_keep_their_order(page: Chromium, tmp_path: Path) -> None:
+    names = ["z", "10", "2", "__proto__"]
+    parts = [part(name, document(f"Fever {name}", ("X", "Fever"), id=f"of {name}")) for name in names]
+    (tmp_path / "page.html").write_text(report(*written(fixed([]), *parts)), encoding="utf-8")
+    page.open((tmp_path / "page.html").as_uri())
+    assert page.run("[...document.querySelectorAll('#tabs button')].map(one => one.textContent)") == names
+    for name in names:
+        page.choose("select[name=part]", name)
+        assert page.run("[...document.querySelectorAll('.document h4')].map(one => one.textContent)") == [f"of {name}"]
+
+
+def test_a_long_document_with_thousands_of_matches_opens(page: Chromium, tmp_path: Path) -> None:
+    sentence = "Aspirin 😀 was given for fever in Lyon since Monday, and the left knee was cold. "
+    many = 8000
+    text = sentence * many
+    gold = [Entity("DRUG", [(i * len(sentence), i * len(sentence) + 7)], f"T{i}") for i in range(many)]
+    (metrics, (row,)) = written(fixed([]), part("dev", Document("long", sentence, gold[:1])))
+    entities = [{**row["gold"][0], "start": item.start, "end": item.end, "id": item.id} for item in gold]
+    page_text = report(metrics, [{**row, "text": text, "gold": entities}])
+    (tmp_path / "page.html").write_text(page_text, encoding="utf-8")
+    page.open((tmp_path / "page.html").as_uri())
+    assert matches(page) == many
+    page.click(f"mark[aria-label*='(T{many - 1},']")
+    said = page.run("document.querySelector('#details').textContent")
+    assert f"characters {gold[-1].start}–{gold[-1].end})" in said
+    assert page.run("document.querySelectorAll('[data-side=gold] mark').length") == many
 
 
 def test_packed_data_and_what_is_left_out(page: Chromium, tmp_path: Path) -> None:

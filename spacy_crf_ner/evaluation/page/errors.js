@@ -89,7 +89,7 @@ class Browser {
   constructor(parent, data, models) {
     this.data = data;
     this.models = ["", ...models];
-    this.parts = Object.keys(data.metrics.parts);
+    this.parts = data.parts;
     this.documents = data.documents.map((one, number) => unpacked(one, number, data.matches));
     this.compared = data.metrics.comparison && this.documents.some(one => one.sides.length > 2);
     this.state = {...DEFAULTS};
@@ -571,7 +571,7 @@ function tabs(names, panels) {
 
 async function start() {
   theme();
-  const data = await read(document.getElementById("data")), {run, parts, comparison: compared} = data.metrics, names = Object.keys(parts);
+  const data = await read(document.getElementById("data")), {run, parts, comparison: compared} = data.metrics, names = data.parts;
   const title = `Evaluation of ${run.model?.loaded_as ?? "a pipeline"}`, place = document.getElementById("parts");
   const models = [run.model?.loaded_as ?? "a pipeline", compared?.model.loaded_as ?? "another"], other = data.documents.some(one => one.length > 7);
   document.title = document.querySelector("h1").textContent = title;
