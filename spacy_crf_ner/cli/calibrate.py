@@ -72,6 +72,11 @@ def calibrate(
             f"{data} has no entity of {', '.join(absent)}: all that are found count as wrong. If they were not "
             "annotated there, name those that were with --labels."
         )
+    if precision is None and (component.threshold is not None or component.label_thresholds):
+        msg.warn(
+            f"{model} has thresholds, which stay and hold for the new probabilities: it will find other entities. With "
+            "--precision they are found anew."
+        )
     results = calibrate_pipeline(
         nlp,
         examples,
