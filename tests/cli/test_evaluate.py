@@ -1,16 +1,21 @@
 import json
+import re
+import runpy
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 import spacy
+import srsly
 from spacy.language import Language
 from spacy.tokens import DocBin
 
 from spacy_crf_ner.evaluation.record import hash_of
 from spacy_crf_ner.evaluation.report import report
 
-from ..conftest import make_examples
+from ..conftest import ROOT, make_examples
 from ..evaluation.test_evaluate import fixed, write_brat
 from .test_commands import run, said
 
@@ -106,6 +111,36 @@ def test_a_pipeline_is_compared_with_an_evaluation_of_another(models: Path, gold
     assert result.exit_code == 1
     assert "has not written it, or not to its end" in said(result)
     assert not (tmp_path / "none").exists()
+
+
+def test_the_workflow_of_the_project_evaluates_and_shows_its_scores(
+    models: Path, gold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The commands that project.yml has, on a small corpus in its place."""
+    project = srsly.read_yaml(ROOT / "project.yml")
+    commands = {command["name"]: command for command in project["commands"]}
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    for name in ("train", "dev", "test"):
+        shutil.copy(gold, Path("corpus", f"{name}.spacy"))
+    Path("training").mkdir()
+    shutil.copytree(models / "trained", "training/model-best")
+    (line,) = commands["evaluate"]["script"]
+    result = run(*line.replace("${vars.gpu}", "-1").split()[4:])
+    assert result.exit_code == 0, result.output
+    assert all(Path(made).is_file() for made in commands["evaluate"]["outputs"])
+    assert all(made.split("/")[0] in project["directories"] for made in commands["evaluate"]["outputs"])
+    assert "in training: seen" in result.stdout
+    # what the last step of the workflow shows of it
+    (line,) = commands["annotate"]["script"]
+    given = line.split()
+    arguments = ["training/model-best", *given[3:5], *given[given.index("--metrics") :][:2]]
+    monkeypatch.setattr(sys, "argv", [given[1], *arguments])
+    runpy.run_path(str(ROOT / given[1]), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "Scores on test" in out
+    assert re.search(r"all +100\.0 +100\.0 +100\.0", out)
+    assert Path(given[4]).is_file()
 
 
 def test_options_have_their_effect(models: Path, gold: Path, tmp_path: Path) -> None:
