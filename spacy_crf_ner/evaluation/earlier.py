@@ -25,8 +25,9 @@ class EarlierPredictions:
         for file in text_files(path):
             for line, row in json_values(file):
                 try:
-                    found = {"line": line, "id": row["id"], "text": row["text"], "found": _found(row["predicted"])}
-                    self._parts.setdefault(row["part"], []).append(found)
+                    text, found = row["text"], _found(row["predicted"], len(row["text"]))
+                    kept = {"line": line, "id": row["id"], "text": text, "found": found}
+                    self._parts.setdefault(row["part"], []).append(kept)
                 except (KeyError, TypeError, ValueError) as error:
                     raise CorpusError(f"{path}:{line}: this is no line that crf-ner evaluate writes.") from error
 
@@ -57,13 +58,15 @@ class EarlierPredictions:
         return [row["found"] for row in rows]
 
 
-def _found(entities: Sequence[Mapping[str, Any]]) -> Found:
-    return {
-        mention(item["label"], [(int(a), int(b)) for a, b in item.get("fragments", [(item["start"], item["end"])])]): (
-            _probability(item["probability"])
-        )
-        for item in entities
-    }
+def _found(entities: Sequence[Mapping[str, Any]], length: int) -> Found:
+    """RAISES (ValueError): An entity is not inside a text of this length."""
+    found: Found = {}
+    for item in entities:
+        pieces = [(int(a), int(b)) for a, b in item.get("fragments", [(item["start"], item["end"])])]
+        if not pieces or not all(0 <= start <= end <= length for start, end in pieces):
+            raise ValueError(f"{pieces} is not inside the text.")
+        found[mention(item["label"], pieces)] = _probability(item["probability"])
+    return found
 
 
 def _probability(value: Any) -> Optional[float]:

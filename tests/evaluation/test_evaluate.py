@@ -359,6 +359,11 @@ def test_a_model_is_compared_with_what_was_predicted_before(tmp_path: Path) -> N
         (lambda rows: [rows[0], {**rows[1], "text": "Other"}], "jsonl:2: where part dev has document b now"),
         (lambda rows: [{"text": "Fever"}], "jsonl:1: this is no line that crf-ner evaluate writes"),
         (lambda rows: [{**rows[0], "predicted": [{"start": 0}]}], "jsonl:1: this is no line"),
+        (
+            lambda rows: [rows[0], {**rows[1], "predicted": [{**rows[0]["predicted"][0], "end": 99}]}],
+            "jsonl:2: this is",
+        ),
+        (lambda rows: [{**rows[0], "predicted": [{**rows[0]["predicted"][0], "fragments": []}]}], "jsonl:1: this is"),
     ],
 )
 def test_predictions_of_other_documents_are_an_error(change: Any, message: str, tmp_path: Path) -> None:
