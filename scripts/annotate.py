@@ -1,6 +1,8 @@
 """Show what an installed pipeline finds: a page of annotated texts, the test scores, and where the package is.
 
-python scripts/annotate.py PIPELINE TEXTS.spacy OUTPUT.html [--metrics metrics.json] [--package FOLDER] [--most N]
+python scripts/annotate.py PIPELINE TEXTS.spacy OUTPUT.html [--metrics METRICS] [--package FOLDER] [--most N]
+
+METRICS is the metrics.json of `crf-ner evaluate`, whose last part is shown.
 """
 
 import argparse
@@ -38,12 +40,13 @@ def main(pipeline: str, texts: Path, output: Path, metrics: Path, package: Path,
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(html.replace("displaCy", f"{pipeline}: what it finds, and how sure it is"), encoding="utf-8")
     if metrics:
-        scores = json.loads(metrics.read_text(encoding="utf-8"))
-        # ents, or the span group that the pipeline writes to
-        key = next(name for name in scores if name.endswith("_per_type")).removesuffix("_per_type")
-        rows = [(label, *(f"{100 * s[k]:.1f}" for k in "prf")) for label, s in scores[f"{key}_per_type"].items()]
-        rows.append(("all", *(f"{100 * scores[f'{key}_{k}']:.1f}" for k in "prf")))
-        msg.divider("Scores on the test part")
+        *_, part = json.loads(metrics.read_text(encoding="utf-8"))["parts"].values()
+        exact = part["characters"]["exact"]
+        rows = [
+            (label, *(f"{100 * score[key]:.1f}" for key in "prf"))
+            for label, score in [*exact["per_label"].items(), ("all", exact["micro"])]
+        ]
+        msg.divider(f"Scores on {part['name']}")
         msg.table(rows, header=("Label", "Precision", "Recall", "F1"), aligns=("l", "r", "r", "r"), divider=True)
     msg.good(f"Annotated examples: {output}")
     for wheel in sorted(package.glob("*.whl")) if package else []:

@@ -1,6 +1,5 @@
 """`crf-ner calibrate`: probabilities that mean what they say, and thresholds that keep a promise."""
 
-import math
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -73,6 +72,11 @@ def calibrate(
             f"{data} has no entity of {', '.join(absent)}: all that are found count as wrong. If they were not "
             "annotated there, name those that were with --labels."
         )
+    if precision is None and (component.threshold is not None or component.label_thresholds):
+        msg.warn(
+            f"{model} has thresholds, which stay and hold for the new probabilities: it will find other entities. With "
+            "--precision they are found anew."
+        )
     results = calibrate_pipeline(
         nlp,
         examples,
@@ -97,25 +101,19 @@ def load(model: Path) -> Language:
 
 def _write(nlp: Language, output: Path, results: Dict[str, Any]) -> None:
     """Write everything into a new folder, which is there when it is whole."""
+    from ..evaluation.evaluate import plain
     from ..evaluation.reliability_diagram import draw
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         beside = Path(folder) / "pipeline"
         nlp.to_disk(beside)
-        srsly.write_json(beside / RESULTS, _plain({k: v for k, v in results.items() if k != "entities"}))
+        srsly.write_json(beside / RESULTS, plain({k: v for k, v in results.items() if k != "entities"}))
         entities = results["entities"]
         draw({key: (entities[key], entities["right"]) for key in ("before", "after")}, beside / DIAGRAM)
         if output.is_dir():
             output.rmdir()
         beside.rename(output)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers that JSON has; null for the others."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _show(results: Dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import spacy
 import typer
@@ -15,6 +15,7 @@ from wasabi import table
 from ..corpora.document import Document
 from ..corpora.files import STANDARD, CorpusError
 from ..corpora.formats import FORMATS, Options, detect, read
+from ..evaluation.earlier import EarlierPredictions
 from ..evaluation.evaluate import Data, Settings, surfaces
 from ..evaluation.evaluate import evaluate as evaluate_pipeline
 from ..evaluation.metrics import Evaluation, Part
@@ -34,7 +35,9 @@ def evaluate(
     model: str = typer.Argument(..., help="A trained pipeline: a folder, or the name of an installed one."),
     data: List[str] = typer.Argument(..., help="Annotations in any format, each as PATH or NAME=PATH."),
     output: Path = typer.Option(..., "--output", "-o", help=f"Folder for {METRICS}, {PREDICTIONS} and {TIMINGS}."),
-    compare: Optional[str] = typer.Option(None, "--compare", help="Another pipeline, to test which is better."),
+    compare: Optional[str] = typer.Option(
+        None, "--compare", help="Another pipeline, or the OUTPUT of its evaluation: which is better, and where."
+    ),
     train: Optional[Path] = typer.Option(
         None, "--train", help="Training data, to tell entities that are in it from those that are not."
     ),
@@ -98,7 +101,7 @@ def evaluate(
     timings["reading_s"] = time.perf_counter() - begin
     begin = time.perf_counter()
     nlp = _load(model, gpu_id)
-    other = None if compare is None else _load(compare, gpu_id)
+    other, other_model = (None, None) if compare is None else _other(compare, gpu_id)
     timings["loading_s"] = time.perf_counter() - begin
     predicting = timings["predicting_s"] = {}
     begin = time.perf_counter()
@@ -115,7 +118,7 @@ def evaluate(
         seen=seen,
         other=other,
         run=run,
-        other_model=None if other is None or compare is None else describe_model(other, compare),
+        other_model=other_model,
         progress=lambda found, name, n: _timed(found, name, n, predicting),
     )
     timings["scoring_s"] = time.perf_counter() - begin - sum(predicting.values())
@@ -182,6 +185,22 @@ def _load(model: str, gpu_id: int) -> Language:
         ) from error
     nlp.max_length = max(nlp.max_length, 10**9)
     return nlp
+
+
+def _other(name: str, gpu_id: int) -> Tuple[Union[Language, EarlierPredictions], Dict[str, Any]]:
+    """What to compare with, a pipeline or what an evaluation has written, and what is noted of it."""
+    folder = Path(name)
+    if (folder / "config.cfg").exists() or not (folder / PREDICTIONS).is_file():
+        nlp = _load(name, gpu_id)
+        return nlp, describe_model(nlp, name)
+    model: Dict[str, Any] = {"loaded_as": name}
+    if (folder / METRICS).is_file():
+        try:
+            model = json.loads((folder / METRICS).read_text(encoding="utf-8"))["run"]["model"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorpusError(f"{folder / METRICS}: crf-ner evaluate has not written it, or not to its end.") from error
+    evaluated = {"evaluation": name, "predictions_sha256": hash_of(folder / PREDICTIONS)}
+    return EarlierPredictions(folder / PREDICTIONS), {**model, **evaluated}
 
 
 def _timed(found: Iterable[Any], name: str, n: int, seconds: Dict[str, float]) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import srsly
 import typer
@@ -75,7 +75,7 @@ def suggest(
     chosen = choose(nlp, docs, n, name=component.name, by=by, per_token=per_token, spread=spread, distance=distance)
     marked = [_annotated(nlp, component, documents[i], value, by) for i, value in chosen]
     if output is not None and form is not None:
-        _write(nlp, form, marked, output)
+        _write(nlp, form, marked, output, component.labels)
     for rank, document in enumerate(marked, start=1):
         line = {"rank": rank, "id": document.id, **document.data, "entities": len(document.entities)}
         typer.echo(srsly.json_dumps(line))
@@ -108,10 +108,10 @@ def _annotated(nlp: Language, component: "CRFEntityRecognizer", document: Docume
     return replace(document, entities=found.entities, links=[], annotated=True, problems=[], data=data, written=None)
 
 
-def _write(nlp: Language, form: Format, documents: List[Document], output: Path) -> None:
-    """Write documents in any format, whole or not at all."""
+def _write(nlp: Language, form: Format, documents: List[Document], output: Path, labels: Sequence[str]) -> None:
+    """Write documents in any format, whole or not at all. labels: What annotators are to choose from."""
     if form.write_documents is not None:
-        write_documents(form, documents, output)
+        write_documents(form, documents, output, Options(labels=labels))
         return
     docs = [to_doc(document, nlp.make_doc, report=Report()) for document in documents]
     assert form.write is not None

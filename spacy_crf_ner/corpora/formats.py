@@ -38,6 +38,7 @@ class Options:
     spans (str): Of Docs: where the entities are; "": the group "entities" where there is one, otherwise `doc.ents`.
     scheme (str): Of columns that are written. naming (Naming): What things are called in JSON and tables.
     label_studio (LabelStudio): Of Label Studio's files.
+    labels (Sequence[str]): Of brat and Label Studio: what annotators are to choose from, besides what documents have.
     """
 
     encoding: str = "utf-8"
@@ -47,6 +48,7 @@ class Options:
     scheme: Scheme = "iob2"
     naming: Naming = field(default_factory=Naming)
     label_studio: LabelStudio = field(default_factory=LabelStudio)
+    labels: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
@@ -209,7 +211,7 @@ FORMATS: Dict[str, Format] = {
         is_standoff,
         lambda path, options: read_standoff(path),
         "brat: a folder of .txt and .ann files",
-        write_documents=lambda documents, path, options: write_standoff(documents, path),
+        write_documents=lambda documents, path, options: write_standoff(documents, path, options.labels),
         to_folder=True,
     ),
     "spacy": Format(
@@ -224,7 +226,9 @@ FORMATS: Dict[str, Format] = {
             read_label_studio(path, options.encoding, options.label_studio), path, is_data=may_be_export
         ),
         "exports of Label Studio: JSON, JSON_MIN, CSV, TSV",
-        write_documents=lambda documents, path, options: write_label_studio(documents, path, options.label_studio),
+        write_documents=lambda documents, path, options: write_label_studio(
+            documents, path, options.label_studio, options.labels
+        ),
     ),
     "jsonl": Format(
         is_jsonl,

@@ -150,13 +150,14 @@ def _flat(text: str) -> str:
     return re.sub(r"[\r\n\t]", " ", text)
 
 
-def write_standoff(documents: Iterable[Document], folder: Path) -> Iterator[Document]:
+def write_standoff(documents: Iterable[Document], folder: Path, offered: Iterable[str] = ()) -> Iterator[Document]:
     """Write documents into a folder, with an annotation.conf for brat where there is none.
 
+    offered (Iterable[str]): Labels that this has besides those of the documents.
     YIELDS (Document): Each of them when it is written.
     RAISES (CorpusError): Two have the same id, or one that is no file name.
     """
-    labels: Set[str] = set()
+    labels = {_word(label) for label in offered}
     attributes: Dict[str, Set[str]] = {}
     links: Dict[str, Set[str]] = {}
     seen: Set[str] = set()

@@ -307,6 +307,8 @@ def calibrate(
             pipe.labels[label]: certificate.threshold if certificate else 1.0
             for label, certificate in promised.labels.items()
         }
+    if pipe.threshold is not None or pipe.label_thresholds:
+        nlp.meta.pop("performance", None)  # those are the scores of other entities
     return _report(pipe, before, after, promised, {"precision": precision, "confidence": confidence})
 
 

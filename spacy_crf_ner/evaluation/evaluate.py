@@ -5,9 +5,24 @@ does not fit the pipeline's tokens, or cannot stand where it writes, is missed. 
 `spacy evaluate` see it, on the pipeline's tokens, and in `doc.ents` without what overlaps.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Collection, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 from spacy.language import Language
@@ -16,6 +31,7 @@ from spacy.tokens import Doc
 from ..corpora.document import Document
 from ..corpora.files import CorpusError
 from ..corpora.placing import ALL_ENTITIES, to_doc
+from .earlier import EarlierPredictions, Found
 from .intervals import Bootstrap, Difference, compare
 from .matching import Mention, mention, on_tokens
 from .metrics import ComparedPart, Comparison, Confusion, DocumentRow, Evaluation, GroupScores, Part, Scores
@@ -144,9 +160,7 @@ def compare_document(
     gold: Dict[Mention, str] = {}
     for item, id in counted:
         gold.setdefault(item, id)
-    unknown = [document.tokens[token] for token in document.unknown] if document.tokens else []
-    ignored = {item: p for item, p in prediction.found.items() if _touches(item, unknown)}
-    found = {item: p for item, p in prediction.found.items() if item not in ignored}
+    found, ignored = _that_count(document, prediction.found)
     return Compared(
         document,
         gold,
@@ -158,6 +172,13 @@ def compare_document(
         characters=score_document(gold, found, prediction.solid, overlap),
         aligned=_score_aligned(document, prediction, place, nlp, overlap),
     )
+
+
+def _that_count(document: Document, found: Found) -> Tuple[Found, Found]:
+    """Predictions that count, and those on tokens of which the file says that nothing is known."""
+    unknown = [document.tokens[token] for token in document.unknown] if document.tokens else []
+    ignored = {item: p for item, p in found.items() if _touches(item, unknown)}
+    return {item: p for item, p in found.items() if item not in ignored}, ignored
 
 
 def _touches(found: Mention, tokens: Iterable[Tuple[int, int]]) -> bool:
@@ -207,7 +228,7 @@ def evaluate_part(
     ]
     bootstrap = _bootstrap(len(compared), settings)
     rows = [one.characters for one in compared]
-    by_length = score_each(_exact_by(compared, _length), bootstrap)
+    by_length = score_each(_exact_by(compared, _lengths), bootstrap)
     part = Part(
         data.name,
         data.path,
@@ -270,21 +291,22 @@ def confusion(documents: Sequence[DocumentScores]) -> Confusion:
     return Confusion(labels, [[cells[gold, predicted] for predicted in names] for gold in names])
 
 
-def _exact_by(compared: Sequence[Compared], name_of: Callable[[Compared, Mention], str]) -> Table:
-    """Exact counts under a name that an entity has by itself, so that gold and what is the same have the same."""
+def _exact_by(compared: Sequence[Compared], names_of: Callable[[Compared, Sequence[Mention]], List[str]]) -> Table:
+    """Exact counts under names that entities have by themselves, so that gold and what is the same have the same."""
     rows = []
     for one in compared:
         gold, found = set(one.characters.gold), set(one.characters.predicted)
-        counts = [Counter(name_of(one, item) for item in items) for items in (gold & found, found, gold)]
+        items = list(gold | found)
+        name = dict(zip(items, names_of(one, items)))
+        counts = [Counter(name[item] for item in side) for side in (gold & found, found, gold)]
         rows.append({name: [c[name] for c in counts] for name in {*counts[1], *counts[2]}})
     return Table.of(rows)
 
 
-def _length(one: Compared, item: Mention) -> str:
-    (laid,) = on_tokens([item], one.solid)
+def _lengths(one: Compared, items: Sequence[Mention]) -> List[str]:
     # of white space alone: no token
-    length = laid.length if laid is not None else 0
-    return next(name for longest, name in LENGTHS if longest is None or length <= longest)
+    lengths = [0 if laid is None else laid.length for laid in on_tokens(items, one.solid)]
+    return [next(name for longest, name in LENGTHS if longest is None or length <= longest) for length in lengths]
 
 
 def surface(text: str, item: Mention) -> Tuple[str, str]:
@@ -297,8 +319,8 @@ def surfaces(documents: Iterable[Document]) -> Set[Tuple[str, str]]:
     return {surface(document.text, item) for document in documents for item, _ in as_annotated(document)}
 
 
-def _seen_in(seen: Collection[Tuple[str, str]]) -> Callable[[Compared, Mention], str]:
-    return lambda one, item: "seen" if surface(one.document.text, item) in seen else "unseen"
+def _seen_in(seen: Collection[Tuple[str, str]]) -> Callable[[Compared, Sequence[Mention]], List[str]]:
+    return lambda one, items: ["seen" if surface(one.document.text, item) in seen else "unseen" for item in items]
 
 
 def _attribute(document: Document, key: str) -> str:
@@ -336,10 +358,28 @@ def _by_attribute(compared: Sequence[Compared], key: str, settings: Settings) ->
 # Two models
 
 
-def compare_parts(first: Sequence[Compared], other: Sequence[Compared], settings: Settings) -> ComparedPart:
+@dataclass
+class Other:
+    """What another model found in a document, scored as the first: against the same gold, on the same tokens.
+
+    found, ignored (Found): As in Compared.
+    """
+
+    found: Found
+    ignored: Found
+    scores: DocumentScores
+
+
+def score_other(one: Compared, found: Found, overlap: Overlap) -> Other:
+    """Score what another model found in a document."""
+    counted, ignored = _that_count(one.document, found)
+    return Other(counted, ignored, score_document(one.gold, counted, one.solid, overlap))
+
+
+def compare_parts(first: Sequence[Compared], other: Sequence[Other], settings: Settings) -> ComparedPart:
     """Say whether one model is better than another on the same documents; of entities by characters."""
     bootstrap = Bootstrap(len(first), settings.samples, settings.seed, settings.level)
-    sides = [[one.characters for one in side] for side in (first, other)]
+    sides = [[one.characters for one in first], [one.scores for one in other]]
     differences: Dict[str, Difference] = {}
     for name in ("exact", "overlap", "tokens"):
         both = Table.of([getattr(row, name) for side in sides for row in side])
@@ -374,31 +414,56 @@ def _macro_f(counts: np.ndarray) -> np.ndarray:
 # predictions.jsonl
 
 
-def prediction_rows(part: str, compared: Iterable[Compared], seen: Optional[Collection] = None) -> Iterator[Dict]:
-    """The lines of predictions.jsonl: each document with its text, its entities, and what was taken for what."""
-    for one in compared:
-        gold, found = one.characters.gold, one.characters.predicted
-        rows = (
-            [_entity(one, item, seen) | {"id": one.gold[item]} for item in gold],
-            [_entity(one, item, seen) | {"probability": one.found[item]} for item in found],
-        )
+def prediction_rows(
+    part: str,
+    compared: Sequence[Compared],
+    seen: Optional[Collection] = None,
+    others: Optional[Sequence[Other]] = None,
+) -> Iterator[Dict]:
+    """The lines of predictions.jsonl: each document with its text, its entities, and what was taken for what.
+
+    others (Optional[Sequence[Other]]): What another model found in each, where there is one.
+    """
+    for number, one in enumerate(compared):
+        gold = [_entity(one, item, seen) | {"id": one.gold[item]} for item in one.characters.gold]
         for pair in one.characters.pairs:
             if pair.gold is not None:
-                rows[0][pair.gold] |= {"match": pair.kind, "with": pair.predicted}
-            if pair.predicted is not None:
-                rows[1][pair.predicted] |= {"match": pair.kind, "with": pair.gold}
-        for item, probability in sorted(one.ignored.items()):
-            more = {"probability": probability, "match": "ignored", "with": None}
-            rows[1].append(_entity(one, item, seen) | more)
-        yield {
+                gold[pair.gold] |= {"match": pair.kind, "with": pair.predicted}
+        row = {
             "part": part,
             "id": one.document.id,
             "group": one.document.group,
-            "data": one.document.data,
+            "data": plain(one.document.data),
             "text": one.document.text,
-            "gold": rows[0],
-            "predicted": rows[1],
+            "gold": gold,
+            "predicted": _predicted(one, one.characters, one.found, one.ignored, seen),
         }
+        if others is not None:
+            other = others[number]
+            row["other"] = _predicted(one, other.scores, other.found, other.ignored, seen)
+        yield row
+
+
+def plain(value: Any) -> Any:
+    """A value with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _predicted(
+    one: Compared, scores: DocumentScores, found: Found, ignored: Found, seen: Optional[Collection]
+) -> List[Dict[str, Any]]:
+    """What a model found in a document, and what of gold it was taken for."""
+    rows = [_entity(one, item, seen) | {"probability": found[item]} for item in scores.predicted]
+    for pair in scores.pairs:
+        if pair.predicted is not None:
+            rows[pair.predicted] |= {"match": pair.kind, "with": pair.gold}
+    for item, probability in sorted(ignored.items()):
+        rows.append(_entity(one, item, seen) | {"probability": probability, "match": "ignored", "with": None})
+    return rows
 
 
 def _entity(one: Compared, item: Mention, seen: Optional[Collection]) -> Dict[str, Any]:
@@ -416,7 +481,7 @@ def evaluate(
     settings: Settings = Settings(),  # it is frozen
     *,
     seen: Optional[Collection[Tuple[str, str]]] = None,
-    other: Optional[Language] = None,
+    other: Optional[Union[Language, EarlierPredictions]] = None,
     run: Optional[Dict[str, Any]] = None,
     other_model: Optional[Dict[str, Any]] = None,
     progress: Progress = lambda found, name, n: found,
@@ -424,22 +489,24 @@ def evaluate(
     """Score a pipeline, and compare it with another.
 
     parts (Sequence[Data]): Documents, by part. seen: See `evaluate_part`.
-    other (Optional[Language]): To compare with. run, other_model (Optional[Dict[str, Any]]): What is noted of the
-        run and of the other model.
+    other (Optional[Union[Language, EarlierPredictions]]): To compare with: another pipeline, or what was predicted
+        before. run, other_model (Optional[Dict[str, Any]]): What is noted of the run and of the other model.
     progress (Callable): Wraps predictions, with what they are called and how many there will be.
     RETURNS (Tuple[Evaluation, List[Dict[str, Any]]]): What metrics.json holds, and the lines of predictions.jsonl.
-    RAISES (CorpusError): A part has no annotated document, or no document has an attribute.
+    RAISES (CorpusError): A part has no annotated document, or no document has an attribute, or what was predicted
+        before is of other documents.
     RAISES (ValueError): See `predicting.find_place`; or two models are to be compared without samples.
     """
     if other is not None and not settings.samples:
         raise ValueError("--compare: two models are compared by samples, so --samples must be above 0.")
     place = find_place(nlp, settings.output_spans)
-    # gold must be the same for both, so that the first says which labels count
-    other_place = None if other is None else replace(find_place(other, settings.output_spans), labels=place.labels)
+    other_place = find_place(other, settings.output_spans) if isinstance(other, Language) else None
     for data in parts:
         if not any(document.annotated for document in data.documents):
             raise CorpusError(f"{data.path}: none of its {len(data.documents):,} documents is annotated.")
         _check_attributes(data.documents, settings.by)
+        if isinstance(other, EarlierPredictions):
+            other.of(data.name, _annotated(data))
     evaluation = Evaluation(run or {}, {})
     rows: List[Dict[str, Any]] = []
     if other is not None:
@@ -447,14 +514,18 @@ def evaluate(
     for data in parts:
         found = _predictions(data, nlp, place, settings, progress, data.name)
         evaluation.parts[data.name], compared = evaluate_part(data, found, place, nlp, settings, seen)
-        rows += prediction_rows(data.name, compared, seen)
-        if other is not None and other_place is not None and evaluation.comparison is not None:
-            found = _predictions(data, other, other_place, settings, progress, f"{data.name}, other model")
-            others = [
-                compare_document(document, prediction, other_place, other, settings.overlap)
-                for document, prediction in zip(_annotated(data), found, strict=True)
-            ]
+        others: Optional[List[Other]] = None
+        if other is not None and evaluation.comparison is not None:
+            theirs: Iterable[Found]
+            if isinstance(other, EarlierPredictions):
+                theirs = other.of(data.name, _annotated(data))
+            else:
+                assert other_place is not None
+                again = _predictions(data, other, other_place, settings, progress, f"{data.name}, other model")
+                theirs = (prediction.found for prediction in again)
+            others = [score_other(one, its, settings.overlap) for one, its in zip(compared, theirs, strict=True)]
             evaluation.comparison.parts[data.name] = compare_parts(compared, others, settings)
+        rows += prediction_rows(data.name, compared, seen, others)
     return evaluation, rows
 
 

@@ -1,5 +1,6 @@
 """What a pipeline finds in documents, when it is given their texts and nothing of their annotation."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Literal, Optional, Tuple
 
@@ -104,5 +105,7 @@ def _found(doc: Doc, place: Place) -> Dict[Mention, Optional[float]]:
         group = doc.spans.get(key) if key != "ents" else None
         if group is not None:
             for span, probability in zip(group, group.attrs.get("scores", [])):
-                known[span.start, span.end, span.label_] = float(probability)
+                # of a model that has gone astray there is none
+                if math.isfinite(probability):
+                    known[span.start, span.end, span.label_] = float(probability)
     return {trimmed(s): known.get((s.start, s.end, s.label_)) for s in spans_of(doc, place.output)}

@@ -30,6 +30,8 @@ DIGITS = 4
 # What `match` of an entity can be; the page has their numbers.
 MATCHES = (*KINDS, "ignored")
 SCRIPTS = ("scores.js", "errors.js")
+# Keys of a row that hold entities; the last where there is another model to compare with.
+SIDES = ("gold", "predicted", "other")
 
 Row = Mapping[str, Any]
 
@@ -68,7 +70,7 @@ class _Data:
     def __init__(self, metrics: Mapping[str, Any], rows: Sequence[Row]) -> None:
         parts = metrics["parts"]
         names = list(parts)
-        labels = sorted({item["label"] for row in rows for side in ("gold", "predicted") for item in row[side]})
+        labels = sorted({item["label"] for row in rows for side in SIDES for item in row.get(side, ())})
         numbers = {label: i for i, label in enumerate(labels)}
         triples = [row for part in parts.values() for row in part["per_document"]]
         if len(triples) != len(rows):
@@ -84,6 +86,8 @@ class _Data:
         }
         self.rest = {
             "metrics": {**metrics, "parts": shown},
+            # keys of an object that look like numbers have an order of their own in a browser
+            "parts": names,
             "matches": MATCHES,
             "labels": labels,
             "probabilities": {name: _probabilities(*probabilities(rows, name)) for name in names},
@@ -126,9 +130,16 @@ def _order(rows: Sequence[Row]) -> List[int]:
     keys = []
     for i, row in enumerate(rows):
         place = sizes[row["part"]] = sizes.get(row["part"], 0) + 1
-        wrong = any(item["match"] not in ("exact", "ignored") for side in ("gold", "predicted") for item in row[side])
+        wrong = _has_errors(row)
         keys.append((not wrong, row["part"], place, i))
     return [i for *_, i in sorted(keys, key=lambda key: (key[0], key[2] / sizes[key[1]], key[3]))]
+
+
+def _has_errors(row: Row) -> bool:
+    """Whether a model has found something wrong in a document, or has missed something."""
+    found = [row[side] for side in SIDES[1:] if side in row]
+    wrong = any(item["match"] not in ("exact", "ignored") for items in found for item in items)
+    return wrong or any(sum(item["match"] == "exact" for item in items) < len(row["gold"]) for items in found)
 
 
 def _within(order: Iterable[int], sizes: Sequence[int], room: float) -> List[int]:
@@ -155,16 +166,22 @@ def _json(value: Any) -> str:
 
 
 def _document(row: Row, part: int, labels: Mapping[str, int], scores: Mapping[str, Any]) -> List[Any]:
-    """A document as the page has it: part, id, what the file says of it, text, exact counts, gold and predictions."""
+    """A document as the page has it: part, id, what the file says of it, text, exact counts, entities of each side."""
     about = {**({"group": row["group"]} if row["group"] else {}), **row["data"]}
     place = _utf16(row["text"])
-    gold = [[*_entity(item, place, labels), item["id"]] for item in row["gold"]]
-    predicted = [[*_entity(item, place, labels), _rounded(item["probability"])] for item in row["predicted"]]
-    for side, made in ((row["gold"], gold), (row["predicted"], predicted)):
-        for item, entity in zip(side, made):
+    sides = []
+    for side in SIDES:
+        if side not in row:
+            continue
+        made = []
+        for item in row[side]:
+            extra = item["id"] if side == "gold" else _rounded(item["probability"])
+            entity = [*_entity(item, place, labels), extra]
             if "fragments" in item:
                 entity.append([[place[start], place[end]] for start, end in item["fragments"]])
-    return [part, row["id"], about, row["text"], scores["exact"], gold, predicted]
+            made.append(entity)
+        sides.append(made)
+    return [part, row["id"], about, row["text"], scores["exact"], *sides]
 
 
 def _entity(item: Mapping[str, Any], place: Sequence[int], labels: Mapping[str, int]) -> List[Any]:

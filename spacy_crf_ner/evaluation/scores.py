@@ -265,8 +265,8 @@ def measure(table: Table, bootstrap: Optional[Bootstrap] = None) -> Measure:
     total, drawn = table.total, _drawn(table.counts, bootstrap)
     return Measure(
         micro=_score(total.sum(0), None if drawn is None else drawn.sum(1), bootstrap),
-        macro=_rates(total, drawn, macro_average, bootstrap),
-        weighted=_rates(total, drawn, weighted_average, bootstrap),
+        macro=_rates(total, drawn, macro_average, bootstrap, _known_mean),
+        weighted=_rates(total, drawn, weighted_average, bootstrap, _known_mean),
         per_label=_score_each(table, drawn, bootstrap),
     )
 
@@ -277,7 +277,8 @@ def semeval(kinds: np.ndarray, bootstrap: Optional[Bootstrap] = None) -> Dict[st
     found = {}
     for name in SEMEVAL:
         counts = semeval_counts(total, name)
-        rates = _rates(counts, None if drawn is None else semeval_counts(drawn, name), semeval_scores, bootstrap)
+        samples = None if drawn is None else semeval_counts(drawn, name)
+        rates = _rates(counts, samples, semeval_scores, bootstrap, _known_semeval)
         names = ("correct", "incorrect", "partial", "missed", "spurious")
         numbers: Dict[str, Any] = dict(zip(names, map(int, counts)))
         found[name] = SemEval(rates.p, rates.r, rates.f, rates.intervals, **numbers)
@@ -297,7 +298,7 @@ def _score_each(table: Table, drawn: Optional[np.ndarray], bootstrap: Optional[B
 
 def _score(total: np.ndarray, drawn: Optional[np.ndarray], bootstrap: Optional[Bootstrap]) -> Score:
     """total: (3,). drawn: Of each sample, (samples, 3)."""
-    rates = _rates(total, drawn, precision_recall_f1, bootstrap, _known)
+    rates = _rates(total, drawn, precision_recall_f1, bootstrap, _known_rates)
     numbers: Dict[str, Any] = dict(zip(("correct", "predicted", "gold"), map(int, total)))
     return Score(rates.p, rates.r, rates.f, rates.intervals, **numbers)
 
@@ -307,21 +308,31 @@ def _rates(
     drawn: Optional[np.ndarray],
     function: Callable[[np.ndarray], np.ndarray],
     bootstrap: Optional[Bootstrap],
-    of_samples: Optional[Callable[[np.ndarray], np.ndarray]] = None,
+    known: Callable[[np.ndarray], np.ndarray],
 ) -> Rates:
     """total: Counts of all documents. drawn: Of each sample. function: From counts to p, r and f.
 
-    of_samples (Optional[Callable]): The same, for samples, where it is another.
+    known (Callable): From counts to which of the three are defined; samples in which one is not say nothing of it.
     """
     found = None
     if drawn is not None and bootstrap is not None:
-        found = bootstrap.intervals((of_samples or function)(drawn))
+        found = bootstrap.intervals(np.where(known(drawn), function(drawn), np.nan))
     p, r, f = (float(value) for value in function(total))
     return Rates(p, r, f, None if found is None else dict(zip(SCORES, found)))
 
 
-def _known(counts: np.ndarray) -> np.ndarray:
-    """p, r and f, not a number where nothing is divided by nothing: a sample that says nothing of a score."""
-    scores = precision_recall_f1(counts)
+def _known_rates(counts: np.ndarray) -> np.ndarray:
+    """Where nothing is divided by nothing. counts: (..., 3). RETURNS: Of p, r and f, bool, (..., 3)."""
     predicted, gold = counts[..., 1], counts[..., 2]
-    return np.where(np.stack([predicted, gold, predicted + gold], -1) > 0, scores, np.nan)
+    return np.stack([predicted, gold, predicted + gold], -1) > 0
+
+
+def _known_mean(counts: np.ndarray) -> np.ndarray:
+    """Of averages over labels: where gold has any. counts: (..., labels, 3). RETURNS: bool, (..., 1)."""
+    return counts[..., 2].sum(-1)[..., None] > 0
+
+
+def _known_semeval(counts: np.ndarray) -> np.ndarray:
+    """As `_known_rates`, of SemEval's counts, (..., 5)."""
+    paired = counts[..., : PARTIAL + 1].sum(-1)
+    return _known_rates(np.stack([paired, paired + counts[..., SPURIOUS], paired + counts[..., MISSED]], -1))

@@ -1,10 +1,15 @@
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, List
 
+import numpy as np
 import pytest
 import spacy
+from spacy.cli.package import package
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
@@ -94,6 +99,85 @@ def test_other_formats_and_labels_that_were_not_annotated(place: Path) -> None:
     some = run("calibrate", "training/model-best", "places.spacy", "c", "--labels", "PLACE")
     assert list(json.loads(Path("c/calibration.json").read_text())["after"]["labels"]) == ["PLACE"]
     assert "count as wrong" not in said(some)
+
+
+def test_thresholds_and_scores_of_other_entities(place: Path) -> None:
+    """Scores in meta.json are those of the entities that are found; thresholds that are there stay, with a word."""
+    nlp = spacy.load("training/model-best")
+    nlp.meta["performance"] = {"ents_f": 0.5}
+    nlp.to_disk("scored")
+    assert run("calibrate", "scored", "dev.spacy", "same").exit_code == 0
+    assert spacy.load("same").meta["performance"] == {"ents_f": 0.5}
+    assert run("calibrate", "scored", "dev.spacy", "sure", "--precision", 0.8, "--confidence", 0.8).exit_code == 0
+    sure = spacy.load("sure")
+    assert "performance" not in sure.meta
+    again = run("calibrate", "sure", "dev.spacy", "again")
+    assert again.exit_code == 0
+    assert "has thresholds, which stay and hold for the new probabilities" in said(again)
+    assert spacy.load("again").get_pipe("crf_ner").threshold == sure.get_pipe("crf_ner").threshold  # type: ignore[attr-defined]
+
+
+LOAD = """
+import json, sys, spacy
+nlp = spacy.load("en_sure")
+pipe = nlp.get_pipe("crf_ner")
+docs = []
+for doc in nlp.pipe(json.load(sys.stdin)):
+    group = doc.spans["crf_ner"]
+    docs.append([[[e.start, e.end, e.label_] for e in doc.ents], [float(p) for p in group.attrs["scores"]]])
+keys = ["temperature", "label_exponents", "threshold", "label_thresholds"]
+print(json.dumps([str(nlp.path), [getattr(pipe, key) for key in keys], docs]))
+"""
+
+
+def test_a_package_of_a_calibrated_pipeline_finds_the_same(place: Path) -> None:
+    """As it is built, in a process that knows nothing else of it: settings, entities and probabilities."""
+    assert run("calibrate", "training/model-best", "dev.spacy", "calibrated").exit_code == 0
+    nlp = spacy.load("calibrated")
+    pipe: Any = nlp.get_pipe("crf_ner")
+    texts = [text for text, _ in TEXTS]
+    every = [p for doc in nlp.pipe(texts) for *_, p in found(doc)]
+    # some entities are left, and some are not
+    pipe.threshold = float(np.median(every))
+    pipe.label_thresholds = {"PLACE": 0.999}
+    pipe.label_exponents = {**pipe.label_exponents, "DRUG": 1.25}
+    nlp.to_disk("sure")
+    nlp = spacy.load("sure")
+    pipe = nlp.get_pipe("crf_ner")
+    docs = list(nlp.pipe(texts))
+    wanted = [[[[e.start, e.end, e.label_] for e in doc.ents], [p for *_, p in found(doc)]] for doc in docs]
+    assert 0 < sum(len(entities) for entities, _ in wanted) < len(every)
+    assert pipe.temperature != 1
+    Path("packages").mkdir()
+    package(
+        Path("sure"),
+        Path("packages"),
+        name="sure",
+        version="0.1.0",
+        create_sdist=False,
+        create_wheel=False,
+        create_meta=False,
+    )
+    # as pip would lay it out, without installing it
+    built = place / "packages" / "en_sure-0.1.0"
+    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "build"], cwd=built, check=True, capture_output=True)
+    path = os.pathsep.join(map(str, [ROOT, built / "build" / "lib", built]))
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        input=json.dumps(texts),
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    loaded_from, settings, entities = json.loads(loaded.stdout.splitlines()[-1])
+    assert Path(loaded_from).is_relative_to(built / "build" / "lib")
+    assert settings == [pipe.temperature, dict(pipe.label_exponents), pipe.threshold, dict(pipe.label_thresholds)]
+    assert [found for found, _ in entities] == [found for found, _ in wanted]
+    for (_, theirs), (_, ours) in zip(entities, wanted):
+        assert theirs == pytest.approx(ours, abs=1e-6)
 
 
 @pytest.mark.parametrize("page", ["calibration.md", "commands.md"])

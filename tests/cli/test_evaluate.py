@@ -1,16 +1,21 @@
 import json
+import re
+import runpy
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 import spacy
+import srsly
 from spacy.language import Language
 from spacy.tokens import DocBin
 
 from spacy_crf_ner.evaluation.record import hash_of
 from spacy_crf_ner.evaluation.report import report
 
-from ..conftest import make_examples
+from ..conftest import ROOT, make_examples
 from ..evaluation.test_evaluate import fixed, write_brat
 from .test_commands import run, said
 
@@ -80,6 +85,62 @@ def test_evaluate_writes_what_it_says(models: Path, gold: Path, tmp_path: Path, 
     before = {name: (tmp_path / "out" / name).read_bytes() for name in ("metrics.json", "predictions.jsonl")}
     assert run(*arguments, "--compare", models / "poor", "--samples", 50, "--seed", 3).exit_code == 0
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in before}
+
+
+def test_a_pipeline_is_compared_with_an_evaluation_of_another(models: Path, gold: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", models / "trained", gold, "--samples", 20, "--output"]
+    assert run("evaluate", models / "poor", gold, "--no-report", "-o", tmp_path / "poor").exit_code == 0
+    for name, other in (("model", models / "poor"), ("scores", tmp_path / "poor")):
+        result = run(*arguments, tmp_path / name, "--compare", other)
+        assert result.exit_code == 0, result.output
+        assert f"dev: F1 less that of {models / 'poor'}" in result.stdout
+    by_model, by_scores = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("model", "scores"))
+    assert by_scores["comparison"]["parts"] == by_model["comparison"]["parts"]
+    noted = {
+        "evaluation": str(tmp_path / "poor"),
+        "predictions_sha256": hash_of(tmp_path / "poor" / "predictions.jsonl"),
+    }
+    assert by_scores["comparison"]["model"] == {**by_model["comparison"]["model"], **noted}
+    assert lines(tmp_path / "model" / "predictions.jsonl") == lines(tmp_path / "scores" / "predictions.jsonl")
+    # a pipeline that was evaluated into its own folder stays a pipeline
+    assert run("evaluate", models / "poor", gold, "--no-report", "-o", models / "poor").exit_code == 0
+    assert run(*arguments, tmp_path / "again", "--compare", models / "poor", "--no-report").exit_code == 0
+    assert "evaluation" not in json.loads((tmp_path / "again" / "metrics.json").read_text())["comparison"]["model"]
+    (tmp_path / "poor" / "metrics.json").write_text("{")
+    result = run(*arguments, tmp_path / "none", "--compare", tmp_path / "poor")
+    assert result.exit_code == 1
+    assert "has not written it, or not to its end" in said(result)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_workflow_of_the_project_evaluates_and_shows_its_scores(
+    models: Path, gold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The commands that project.yml has, on a small corpus in its place."""
+    project = srsly.read_yaml(ROOT / "project.yml")
+    commands = {command["name"]: command for command in project["commands"]}
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    for name in ("train", "dev", "test"):
+        shutil.copy(gold, Path("corpus", f"{name}.spacy"))
+    Path("training").mkdir()
+    shutil.copytree(models / "trained", "training/model-best")
+    (line,) = commands["evaluate"]["script"]
+    result = run(*line.replace("${vars.gpu}", "-1").split()[4:])
+    assert result.exit_code == 0, result.output
+    assert all(Path(made).is_file() for made in commands["evaluate"]["outputs"])
+    assert all(made.split("/")[0] in project["directories"] for made in commands["evaluate"]["outputs"])
+    assert "in training: seen" in result.stdout
+    # what the last step of the workflow shows of it
+    (line,) = commands["annotate"]["script"]
+    given = line.split()
+    arguments = ["training/model-best", *given[3:5], *given[given.index("--metrics") :][:2]]
+    monkeypatch.setattr(sys, "argv", [given[1], *arguments])
+    runpy.run_path(str(ROOT / given[1]), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "Scores on test" in out
+    assert re.search(r"all +100\.0 +100\.0 +100\.0", out)
+    assert Path(given[4]).is_file()
 
 
 def test_options_have_their_effect(models: Path, gold: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from spacy.language import Language
 from spacy.tokens import DocBin, Span
 
 from spacy_crf_ner.corpora.formats import read
+from spacy_crf_ner.corpora.label_studio_config import read_configuration
 from spacy_crf_ner.crf.confidence import Rules
 from spacy_crf_ner.crf.model import head_module
 from spacy_crf_ner.deployment.suggest import mean_vectors, suggest
@@ -63,6 +65,24 @@ def test_of_twice_as_many_those_that_differ_are_chosen(trained: Language) -> Non
     for distance in ("vectors", "words"):
         texts = [docs[s.document].text for s in suggest(trained, docs, 4, spread=9, distance=distance)]
         assert len(set(texts)) == 4
+
+
+def test_annotators_can_choose_from_all_labels(place: Path) -> None:
+    """Also where the pipeline finds nothing, or not all of them, in what it has chosen."""
+    Path("bare.txt").write_text("Nothing here\n")
+    for texts, n in (("texts.txt", 1), ("bare.txt", 1)):
+        for form, output, configuration in (
+            ("standoff", "brat", "brat/annotation.conf"),
+            ("label_studio", "t.json", "t.xml"),
+        ):
+            assert run("suggest", "model", texts, output, "--n", n, "--to", form).exit_code == 0
+            said_there = Path(configuration).read_text()
+            if form == "standoff":
+                assert said_there.split("\n\n")[0].splitlines() == ["[entities]", "DRUG", "PLACE", "PROBLEM"]
+                shutil.rmtree("brat")
+            else:
+                (control,) = read_configuration(Path(configuration)).controls.values()
+                assert (control.type, control.values) == ("labels", {"DRUG", "PLACE", "PROBLEM"})
 
 
 def test_what_is_found_goes_along(place: Path, trained: Language) -> None:

@@ -10,12 +10,16 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span, SpanGroup
 
 from spacy_crf_ner.corpora.document import Document, Entity
+from spacy_crf_ner.corpora.files import CorpusError
 from spacy_crf_ner.corpora.placing import Placing, to_doc
 from spacy_crf_ner.corpora.readers import Standoff
 from spacy_crf_ner.corpora.standoff import read_standoff
+from spacy_crf_ner.evaluation.earlier import EarlierPredictions
 from spacy_crf_ner.evaluation.evaluate import Data, Settings, evaluate, surfaces
+from spacy_crf_ner.evaluation.matching import on_tokens
 from spacy_crf_ner.evaluation.predicting import find_place
 from spacy_crf_ner.evaluation.record import hash_of
+from spacy_crf_ner.evaluation.report import report
 from spacy_crf_ner.evaluation.scorers import ner_score
 
 from ..conftest import make_examples, make_nlp
@@ -299,6 +303,116 @@ def test_two_models() -> None:
     assert compared.other_exact.correct == 8
     with pytest.raises(ValueError, match="--samples must be above 0"):
         evaluate(better, [data(*documents)], replace(FEW, samples=0), other=worse)
+
+
+def test_predictions_of_the_other_model_stand_beside_those_of_the_first() -> None:
+    """As its own evaluation has them, whichever of the two is the first."""
+    text = "Fever in Lyon and Paris"
+    gold = document(
+        text, ("X", "Fever"), ("Y", "Lyon"), ("Y", "Paris"), tokens=[(0, 5), (6, 8), (9, 13), (14, 17), (18, 23)]
+    )
+    gold.unknown = [4]
+    models = [fixed([("Fever", "X", 0.9), ("in Lyon", "Y", 0.4)]), fixed([("Lyon", "Y", 0.7), ("Paris", "Y", 0.6)])]
+    rows = [evaluate(nlp, [data(gold)], FEW)[1] for nlp in models]
+    assert all("other" not in row for (row,) in rows)
+    for first, second in ((0, 1), (1, 0)):
+        _, (row,) = evaluate(models[first], [data(gold)], FEW, other=models[second])
+        assert row.pop("other") == rows[second][0]["predicted"]
+        assert row == rows[first][0]
+    assert [item["match"] for item in rows[1][0]["predicted"]] == ["exact", "ignored"]
+
+
+def test_a_model_is_compared_with_what_was_predicted_before(tmp_path: Path) -> None:
+    documents = [document("Fever in Lyon", ("X", "Fever … Lyon"), ("Y", "Lyon"), id=str(i)) for i in range(5)]
+    parts = [data(*documents, name="dev"), data(*documents[:2], document("A", annotated=False), name="test")]
+    first, other = fixed([("Fever", "X", 1.0), ("Lyon", "Y", 0.5)]), fixed([("Fever in Lyon", "X", 0.25)])
+    at_once = evaluate(first, parts, FEW, other=other)
+    path = tmp_path / "predictions.jsonl"
+    _, rows = evaluate(other, parts, FEW)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert evaluate(first, parts, FEW, other=EarlierPredictions(path)) == at_once
+    assert at_once[1][0]["other"][0]["probability"] == 0.25
+    # entities in several parts, and models without probabilities
+    rows[0]["predicted"][0] |= {"fragments": [[0, 5], [9, 13]], "probability": None}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    compared, found = evaluate(first, parts, FEW, other=EarlierPredictions(path))
+    assert found[0]["other"] == [
+        {
+            "start": 0,
+            "end": 13,
+            "label": "X",
+            "fragments": [[0, 5], [9, 13]],
+            "probability": None,
+            "match": "exact",
+            "with": 0,
+        }
+    ]
+    assert compared.comparison is not None
+    assert compared.comparison.parts["dev"].found == {"both": 0, "first": 5, "other": 1, "neither": 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [{**row, "part": "test"} for row in rows], "it has no part dev, but test"),
+        (lambda rows: rows[:1], "of part dev it has 1 documents, and 2 are evaluated"),
+        (lambda rows: [rows[0], {**rows[1], "text": "Other"}], "jsonl:2: where part dev has document b now"),
+        (lambda rows: [{"text": "Fever"}], "jsonl:1: this is no line that crf-ner evaluate writes"),
+        (lambda rows: [{**rows[0], "predicted": [{"start": 0}]}], "jsonl:1: this is no line"),
+        (
+            lambda rows: [rows[0], {**rows[1], "predicted": [{**rows[0]["predicted"][0], "end": 99}]}],
+            "jsonl:2: this is",
+        ),
+        (lambda rows: [{**rows[0], "predicted": [{**rows[0]["predicted"][0], "fragments": []}]}], "jsonl:1: this is"),
+    ],
+)
+def test_predictions_of_other_documents_are_an_error(change: Any, message: str, tmp_path: Path) -> None:
+    documents = [document("Fever", ("X", "Fever"), id="a"), document("No fever", id="b")]
+    nlp = fixed([("Fever", "X", 1.0)])
+    _, rows = evaluate(nlp, [data(*documents)], FEW)
+    path = tmp_path / "predictions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in change(rows)), encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        evaluate(nlp, [data(*documents)], FEW, other=EarlierPredictions(path))
+
+
+def test_samples_without_gold_say_nothing_of_averages() -> None:
+    """Of documents all but one of which have no entities, most samples have no score; the others all have the same."""
+    documents = [document("Fever", ("X", "Fever"), id="a"), document("No", id="b"), document("No", id="c")]
+    found = fixed([("Fever", "X", 1.0)])
+    evaluation, _ = evaluate(found, [data(*documents)], FEW)
+    scores = evaluation.parts["dev"].characters
+    for rates in (scores.exact.micro, scores.exact.macro, scores.exact.weighted, *scores.semeval.values()):
+        assert rates.intervals == {"p": (1.0, 1.0), "r": (1.0, 1.0), "f": (1.0, 1.0)}
+    evaluation, _ = evaluate(found, [data(*documents[1:])], FEW)
+    scores = evaluation.parts["dev"].characters
+    for rates in (scores.exact.micro, scores.exact.macro, scores.exact.weighted, *scores.semeval.values()):
+        assert (rates.f, rates.intervals) == (0.0, {"p": None, "r": None, "f": None})
+
+
+def test_numbers_that_json_does_not_have_become_null() -> None:
+    nlp = fixed([("Fever", "X", 0.5), ("Lyon", "X", 0.5)])
+    nlp.get_pipe("fixed").entities[0][2] = float("nan")
+    one = document("Fever in Lyon", ("X", "Fever"), data={"x": [float("inf"), 1.5], "y": {"z": float("nan")}})
+    evaluation, rows = evaluate(nlp, [data(one)], FEW)
+    assert [item["probability"] for item in rows[0]["predicted"]] == [None, 0.5]
+    assert rows[0]["data"] == {"x": [None, 1.5], "y": {"z": None}}
+    assert "null" in report(json.loads(json.dumps(evaluation.as_dict(), allow_nan=False)), rows)
+
+
+def test_time_grows_with_a_document_and_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens of a document are gone through once, not for each of its entities."""
+    calls: List[int] = []
+
+    def counted(found: Any, tokens: Any) -> Any:
+        calls.append(len(found))
+        return on_tokens(found, tokens)
+
+    monkeypatch.setattr("spacy_crf_ner.evaluation.evaluate.on_tokens", counted)
+    words = [f"w{number}" for number in range(50)]
+    one = document(" ".join(words), *[("X", f"{word} ") for word in words[:-1]])
+    evaluate(fixed([("w1", "X", 1.0)]), [data(one)], FEW)
+    assert calls == [49]
 
 
 def test_hashes(tmp_path: Path) -> None:

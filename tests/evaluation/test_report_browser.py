@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 from urllib.parse import urlencode
 
 import pytest
@@ -13,7 +13,7 @@ from spacy_crf_ner.corpora.document import Document, Entity
 from spacy_crf_ner.evaluation.report import report
 
 from .chromium import Chromium, find_chromium
-from .test_evaluate import fixed
+from .test_evaluate import document, fixed
 from .test_report import NASTY, many, nasty, part, written
 
 pytestmark = [
@@ -45,7 +45,7 @@ def corpus() -> Evaluated:
             documents.append(Document(f"{name} {number}", text, gold, data={"site": "ab"[number % 2]}))
         parts.append(part(name, *documents))
     mine = fixed([(word, label, 0.3 + 0.15 * i) for i, (word, label) in enumerate(WORDS.items())])
-    other = fixed([("fever", "PROBLEM", 0.5)])
+    other = fixed([("fever", "PROBLEM", 0.5), ("Lyon", "DATE", 0.4), ("was", "BODY", 0.35), ("Aspirin", "OTHER", 0.3)])
     seen = {("DRUG", "Aspirin"), ("PLACE", "Lyon")}
     return written(mine, *parts, settings={"by": ("site",), "exchanges": 50}, seen=seen, other=other)
 
@@ -159,6 +159,92 @@ def test_filters_find_what_they_should(page: Chromium, evaluated: Evaluated) -> 
         found.append((expected(evaluated[1], filters), matches(page)))
     assert [a for a, _ in found] == [b for _, b in found]
     assert sum(n > 0 for n, _ in found) == len(FILTERS) - 1
+
+
+def changes(rows: List[Dict[str, Any]], view: str) -> List[Tuple[str, int, str]]:
+    """What one model has right and the other wrong, by sets of entities: document, beginning, label."""
+
+    def names(row: Dict[str, Any], side: str) -> Set[Tuple[int, int, str]]:
+        return {(one["start"], one["end"], one["label"]) for one in row[side]}
+
+    found = []
+    for row in rows:
+        gold, first, other = (names(row, side) for side in ("gold", "predicted", "other"))
+        right = {"fixed": other - first, "broken": first - other, "both": set()}[view] & gold
+        wrong = {"fixed": first - other, "broken": other - first, "both": first & other}[view] - gold
+        # of the wrong ones those that were taken for some gold stand with it
+        spurious = {
+            (one["start"], one["end"], one["label"])
+            for side in ("predicted", "other")
+            for one in row[side]
+            if one["with"] is None
+        }
+        missed = gold - first - other if view == "both" else set()
+        found += [(row["id"], start, label) for start, _, label in right | missed | wrong & spurious]
+    return sorted(found)
+
+
+def test_what_the_other_model_has_mended_and_broken(page: Chromium, evaluated: Evaluated) -> None:
+    sizes = set()
+    for view in ("fixed", "broken", "both"):
+        page.choose("select[name=view]", view)
+        found = []
+        for _ in range(matches(page)):
+            page.key("j")
+            said = page.run("document.querySelector('#details').textContent")
+            assert f"by the {'first' if view == 'broken' else 'other'} " in said
+            what = re.search(r"(?:gold|predicted by the \w+) (\w+) “[^”]*” \((?:[^,()]+, )?characters (\d+)–", said)
+            assert what is not None
+            found.append((said.rpartition(" · ")[2], int(what[2]), what[1]))
+        assert sorted(found) == changes(evaluated[1], view)
+        sizes.add(len(found))
+    assert len(sizes) == 3
+    assert 0 not in sizes
+    # all of the other model, as a report of it alone lists its own
+    page.choose("select[name=view]", "other")
+    alone = [{**row, "predicted": row["other"]} for row in evaluated[1]]
+    taken: List[Dict[str, Any]] = []
+    for row in alone:
+        kinds = {one["with"]: one["match"] for one in row["predicted"]}
+        gold = [{**one, "match": kinds.get(i, "missed"), "with": None} for i, one in enumerate(row["gold"])]
+        numbers = {one["with"]: i for i, one in enumerate(row["predicted"]) if one["with"] is not None}
+        taken.append({**row, "gold": [{**one, "with": numbers.get(i)} for i, one in enumerate(gold)]})
+    assert matches(page) == expected(taken, {}) != expected(evaluated[1], {})
+
+
+def test_gold_and_two_models_stand_side_by_side(page: Chromium, evaluated: Evaluated) -> None:
+    page.run("location.hash = 'show=all&q=dev+1&in=documents'; 0")
+    row = next(row for row in evaluated[1] if row["id"] == "dev 1")
+    cells = page.run(
+        """[...[...document.querySelectorAll('.document')].find(one => one.querySelector('h4').textContent === 'dev 1')
+        .querySelectorAll('[data-side]')].map(cell => [cell.dataset.side, [...cell.querySelectorAll('mark')].map(mark =>
+        mark.firstChild.textContent), cell.getBoundingClientRect().top])"""
+    )
+    assert [name for name, *_ in cells] == ["gold", "predicted", "other"]
+    assert len({top for *_, top in cells}) == 1
+    for side, said, _ in cells:
+        assert said == [row["text"][one["start"] : one["end"]] for one in row[side]]
+    assert page.run("document.querySelector('.names').textContent") == "goldpredicted, firstpredicted, other"
+    # entities of gold have the signs of both
+    signs = {"exact": "✓", "label": "≠", "borders": "↔", "overlap": "≈", "missed": "−"}
+    tags = page.run("[...document.querySelectorAll('.document [data-side=gold] .tag')].map(tag => tag.textContent)")
+    gold = [(one, i, found) for found in evaluated[1] if "dev 1" in found["id"] for i, one in enumerate(found["gold"])]
+    wanted = []
+    for one, i, found in gold:
+        second = next((other["match"] for other in found["other"] if other["with"] == i), "missed")
+        wanted.append(f"{one['label']} {signs[one['match']]} {signs[second]}")
+    assert tags == wanted[: len(tags)] != []
+
+
+def test_what_only_one_model_found_is_a_press_away(page: Chromium, evaluated: Evaluated) -> None:
+    found = evaluated[0]["comparison"]["parts"]["dev"]["found"]
+    for who, n in found.items():
+        button = f"[...document.querySelectorAll('#panel-0 tbody th button')].find(one => one.textContent === '{who}')"
+        if who == "both":
+            assert page.run(f"{button} === undefined")
+            continue
+        page.run(f"{button}.click()")
+        assert matches(page) == n > 0
 
 
 def test_fields_set_the_filters_and_the_address_keeps_them(page: Chromium, evaluated: Evaluated) -> None:
@@ -421,6 +507,34 @@ def test_names_and_texts_are_shown_as_they_are(page: Chromium, folder: Path) -> 
     assert page.run("document.activeElement.textContent").startswith("fever")
     said = page.run("document.querySelector('#details').textContent")
     assert f"{NASTY.index('é')}–{NASTY.index('é') + 1}" in said
+
+
+def test_names_of_parts_that_look_like_numbers_keep_their_order(page: Chromium, tmp_path: Path) -> None:
+    names = ["z", "10", "2", "__proto__"]
+    parts = [part(name, document(f"Fever {name}", ("X", "Fever"), id=f"of {name}")) for name in names]
+    (tmp_path / "page.html").write_text(report(*written(fixed([]), *parts)), encoding="utf-8")
+    page.open((tmp_path / "page.html").as_uri())
+    assert page.run("[...document.querySelectorAll('#tabs button')].map(one => one.textContent)") == names
+    for name in names:
+        page.choose("select[name=part]", name)
+        assert page.run("[...document.querySelectorAll('.document h4')].map(one => one.textContent)") == [f"of {name}"]
+
+
+def test_a_long_document_with_thousands_of_matches_opens(page: Chromium, tmp_path: Path) -> None:
+    sentence = "Aspirin 😀 was given for fever in Lyon since Monday, and the left knee was cold. "
+    many = 8000
+    text = sentence * many
+    gold = [Entity("DRUG", [(i * len(sentence), i * len(sentence) + 7)], f"T{i}") for i in range(many)]
+    (metrics, (row,)) = written(fixed([]), part("dev", Document("long", sentence, gold[:1])))
+    entities = [{**row["gold"][0], "start": item.start, "end": item.end, "id": item.id} for item in gold]
+    page_text = report(metrics, [{**row, "text": text, "gold": entities}])
+    (tmp_path / "page.html").write_text(page_text, encoding="utf-8")
+    page.open((tmp_path / "page.html").as_uri())
+    assert matches(page) == many
+    page.click(f"mark[aria-label*='(T{many - 1},']")
+    said = page.run("document.querySelector('#details').textContent")
+    assert f"characters {gold[-1].start}–{gold[-1].end})" in said
+    assert page.run("document.querySelectorAll('[data-side=gold] mark').length") == many
 
 
 def test_packed_data_and_what_is_left_out(page: Chromium, tmp_path: Path) -> None:

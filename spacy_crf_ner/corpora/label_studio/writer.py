@@ -8,7 +8,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..document import Document, Entity, Problem
 from ..files import CorpusError
@@ -22,11 +22,12 @@ Result = Dict[str, Any]
 
 
 def write_label_studio(
-    documents: Iterable[Document], path: Path, settings: LabelStudio = LabelStudio()
+    documents: Iterable[Document], path: Path, settings: LabelStudio = LabelStudio(), labels: Collection[str] = ()
 ) -> Iterator[Document]:
     """Write documents as a list of tasks, and where no labelling configuration is given one that fits beside it.
 
     path (Path): The file; a configuration has the same name, but ends in .xml.
+    labels (Collection[str]): Labels that this configuration has besides those of the documents.
     YIELDS (Document): Each of them when it is written. Entities whose label the given configuration lacks are left out.
     RAISES (CorpusError): The given configuration lacks the names that are asked for.
     """
@@ -40,6 +41,7 @@ def write_label_studio(
             yield from together
         file.write("[]\n" if separator == "[\n" else "\n]\n")
     if given is None:
+        writer.offer(labels)
         path.with_suffix(".xml").write_text(write_configuration(writer.made, writer.relations), encoding="utf-8")
 
 
@@ -161,6 +163,13 @@ class _Writer:
         values = None if control.values is None else (same.values or set()) | control.values
         self.made.controls[control.name] = replace(same, to_names=to_names, values=values)
         return same
+
+    def offer(self, labels: Collection[str]) -> None:
+        """Let annotators choose from these labels in all texts that were written."""
+        for to_name in self.made.texts if labels else ():
+            controls = [c for c in self.made.controls.values() if c.type in LABELS and to_name in c.to_names]
+            for control in controls[:1] or [Control(self._settings.from_name or "label", "labels", [to_name])]:
+                self.put(replace(control, values=set(labels)))
 
     @property
     def settings(self) -> LabelStudio:

@@ -9,9 +9,12 @@ const KINDS = {
 const ORDERS = {
   file: "as in the file", most: "most matches first", lowest: "lowest F1 first", surest: "surest prediction first", unsure: "least sure prediction first",
 };
+// Of two models: whose entities are listed, and which of them.
+const VIEWS = {"": "first", other: "other", fixed: "fixed by the other", broken: "broken by the other", both: "wrong in both"};
+const SIDES = ["gold", "predicted", "other"];
 // What filters are where nothing is set; the address has what differs.
 const DEFAULTS = {
-  part: "", kinds: "label,borders,overlap,missed,spurious", label: "", gold: "", predicted: "", low: "0", high: "1", seen: "", q: "", in: "entities",
+  part: "", view: "", kinds: "label,borders,overlap,missed,spurious", label: "", gold: "", predicted: "", low: "0", high: "1", seen: "", q: "", in: "entities",
   show: "matches", order: "file", page: "1",
 };
 const PAGE_DOCUMENTS = 20, PAGE_MATCHES = 120, WHOLE = 700, AROUND = 150;
@@ -21,26 +24,74 @@ const COLOURS = 8;
 const entity = ([start, length, label, match, other, seen, extra, fragments]) =>
   ({start, end: start + length, label, match, other, seen, extra, pieces: fragments ?? [[start, start + length]]});
 
-/** A document with its pairs: numbers in gold and predicted, -1 for none, in the order of the text. */
-function unpacked([part, id, about, text, exact, gold, predicted], number) {
-  const document = {number, part, id, about, text, exact, sides: [gold.map(entity), predicted.map(entity)]};
-  document.pairs = [
-    ...document.sides[0].map((one, i) => ({gold: i, predicted: one.other, kind: one.match})),
-    ...document.sides[1].flatMap((one, i) => one.other < 0 ? [{gold: -1, predicted: i, kind: one.match}] : []),
-  ];
-  for (const pair of document.pairs) {
-    [pair.g, pair.p] = [document.sides[0][pair.gold] ?? null, document.sides[1][pair.predicted] ?? null];
-    pair.start = Math.min(pair.g?.start ?? Infinity, pair.p?.start ?? Infinity);
-  }
-  document.pairs.sort((a, b) => a.start - b.start);
+/** A document with its entities, of gold and of each model, and the pairs that each view lists. */
+function unpacked([part, id, about, text, exact, ...sides], number, matches) {
+  const document = {number, part, id, about, text, exact, sides: sides.map(side => side.map(entity))};
+  const [gold, first, other] = document.sides, [exactly, ignored] = ["exact", "ignored"].map(name => matches.indexOf(name));
+  const pairs = pairsOf(gold, first, other ?? [], matches.indexOf("missed"));
+  document.views = {"": pairs};
+  if (!other) return document;
+  const others = pairsOf(gold, other, first, matches.indexOf("missed"));
+  for (const {g, kind} of others) if (g) g.second = kind;
+  // a model is right of gold that it has found exactly, and of what is not gold if it has not found it
+  const right = ({g, kind}) => g !== null && kind === exactly, rival = ({g, q}) => g ? q?.match === exactly : q === null;
+  const wrong = pair => !right(pair) && pair.kind !== ignored;
+  document.views = {"": pairs, other: others, fixed: pairs.filter(pair => wrong(pair) && rival(pair)),
+    broken: others.filter(pair => wrong(pair) && rival(pair)), both: pairs.filter(pair => wrong(pair) && !rival(pair))};
   return document;
 }
 
+/** Gold with what a model took for it (p, null: nothing) and what the other did (q), and what it found beside, in the order of the text. */
+function pairsOf(gold, mine, theirs, missed) {
+  const key = one => `${one.label} ${one.pieces}`, byGold = side => new Map(side.filter(one => one.other >= 0).map(one => [one.other, one]));
+  const [taken, theirsTaken] = [mine, theirs].map(byGold), same = new Map(theirs.map(one => [key(one), one]));
+  const pairs = [
+    ...gold.map((g, i) => ({g, p: taken.get(i) ?? null, q: theirsTaken.get(i) ?? null, kind: taken.get(i)?.match ?? missed})),
+    ...mine.filter(p => p.other < 0).map(p => ({g: null, p, q: same.get(key(p)) ?? null, kind: p.match})),
+  ];
+  for (const pair of pairs) pair.start = Math.min(pair.g?.start ?? Infinity, pair.p?.start ?? Infinity);
+  return pairs.sort((a, b) => a.start - b.start);
+}
+
+/** Entities of a pair, those that there are. */
+const sides = ({g, p, q}) => [g, p, q].filter(item => item);
+
+/** Stretches that pieces cover, in order, apart. */
+function merged(pieces) {
+  const found = [];
+  for (const {start, end} of [...pieces].sort((a, b) => a.start - b.start)) {
+    const last = found[found.length - 1];
+    if (last && start < last[1]) last[1] = Math.max(last[1], end); else found.push([start, end]);
+  }
+  return found;
+}
+
+/** For each line the pieces that are in it, also in part. */
+function perLine(lines, pieces) {
+  const found = lines.map(() => []);
+  for (const piece of pieces) {
+    let low = 0, high = lines.length;
+    while (low < high) { const middle = (low + high) >> 1; if (lines[middle][1] <= piece.start) low = middle + 1; else high = middle; }
+    for (; low < lines.length && lines[low][0] < piece.end; low++) found[low].push(piece);
+  }
+  return found;
+}
+
+/** How many characters stand before an offset, as files count them: those that take two units here are one. */
+function characters(document, offset) {
+  document.astral ??= [...document.text.matchAll(/[\ud800-\udbff][\udc00-\udfff]/g)].map(found => found.index);
+  let low = 0, high = document.astral.length;
+  while (low < high) { const middle = (low + high) >> 1; if (document.astral[middle] < offset) low = middle + 1; else high = middle; }
+  return offset - low;
+}
+
 class Browser {
-  constructor(parent, data) {
+  constructor(parent, data, models) {
     this.data = data;
-    this.parts = Object.keys(data.metrics.parts);
-    this.documents = data.documents.map(unpacked);
+    this.models = ["", ...models];
+    this.parts = data.parts;
+    this.documents = data.documents.map((one, number) => unpacked(one, number, data.matches));
+    this.compared = data.metrics.comparison && this.documents.some(one => one.sides.length > 2);
     this.state = {...DEFAULTS};
     const place = this.place = section(parent, "Documents and errors", "errors");
     this.notices(place);
@@ -87,9 +138,10 @@ class Browser {
       label.counted = make(label, "span", {class: "soft"});
     }
     if (this.parts.length > 1) select("part", "Part", [["", "all"], ...this.parts.map(name => [name, name])]);
+    if (this.compared) select("view", "Model", Object.entries(VIEWS));
     select("label", "Label, of either side", [["", "any"], ...names]);
-    select("gold", "Gold label", [["", "any"], ["none", "nothing"], ...names]);
-    select("predicted", "Predicted label", [["", "any"], ["none", "nothing"], ...names]);
+    select("gold", "Gold label", [["", "any"], ["some", "something"], ["none", "nothing"], ...names]);
+    select("predicted", "Predicted label", [["", "any"], ["some", "something"], ["none", "nothing"], ...names]);
     if (this.documents.some(one => one.sides.some(side => side.some(item => item.seen >= 0))))
       select("seen", "In training data", [["", "both"], ["1", "seen"], ["0", "not seen"]]);
     const range = make(form, "fieldset"), both = make(range, "div", {class: "range"});
@@ -118,6 +170,8 @@ class Browser {
     }
     make(place, "p", {class: "note"}, "Each entity has its label and a sign: ",
       ...Object.entries(KINDS).map(([kind, [sign]]) => `${sign} ${kind}`).join(", ") + ". Entities that do not match the filters are underlined only. ",
+      this.compared ? `First: ${this.models[1]}; other: ${this.models[2]}. Gold has the sign of the first and that of the other. `
+        + "Fixed by the other: the first is wrong there, and the other is right. " : "",
       this.data.labels.length > COLOURS ? `${COLOURS} colours are shared by ${this.data.labels.length} labels.` : "");
   }
 
@@ -128,6 +182,7 @@ class Browser {
     const known = (key, values) => { if (!values.includes(this.state[key])) this.state[key] = DEFAULTS[key]; };
     for (const [key, control] of Object.entries(this.controls))
       if (control instanceof HTMLSelectElement) known(key, [...control.options].map(option => option.value));
+    if (!this.compared) this.state.view = "";
     for (const key of ["low", "high"]) if (!(Number(this.state[key]) >= 0 && Number(this.state[key]) <= 1)) this.state[key] = DEFAULTS[key];
     this.update();
   }
@@ -146,7 +201,7 @@ class Browser {
     const {state, data} = this, kinds = new Set(state.kinds.split(",").map(kind => data.matches.indexOf(kind)));
     const low = Number(state.low) || 0, high = Number(state.high), anyProbability = low <= 0 && high >= 1;
     const number = value => data.labels.indexOf(value.slice(1)), either = state.label ? number(state.label) : null;
-    const fits = (wanted, item) => !wanted || (wanted === "none" ? !item : item !== null && item.label === number(wanted));
+    const fits = (wanted, item) => !wanted || (wanted === "none" ? !item : wanted === "some" ? item !== null : item !== null && item.label === number(wanted));
     const query = state.q.trim().toLowerCase();
     const says = (document, item) => item !== null
       && item.pieces.map(([start, end]) => document.text.slice(start, end)).join(" ").toLowerCase().replace(/\s+/g, " ").includes(query);
@@ -172,7 +227,7 @@ class Browser {
     for (const one of this.documents) {
       if (!test.document(one)) continue;
       const matches = [];
-      for (const pair of one.pairs) {
+      for (const pair of one.views[state.view] ?? []) {
         if (!test.pair(one, pair)) continue;
         counts[pair.kind]++;
         if (test.kinds.has(pair.kind)) matches.push(pair);
@@ -250,8 +305,8 @@ class Browser {
     make(head, "h4", {}, one.id || `document ${one.number + 1}`);
     const [correct, predicted, gold] = one.exact, about = Object.entries(one.about).map(([key, value]) => `${key}: ${typeof value === "string" ? value : JSON.stringify(value)}`);
     make(head, "span", {class: "soft"}, [...(this.parts.length > 1 ? [this.parts[one.part]] : []), ...about,
-      `${count(gold)} gold, ${count(predicted)} predicted, ${count(correct)} right`, `${count(matches.length)} ${matches.length === 1 ? "match" : "matches"}`].join(" · "));
-    const active = new Set(matches.flatMap(pair => [pair.g, pair.p].filter(item => item)));
+      `${count(gold)} gold, ${count(predicted)} predicted, ${count(correct)} right${this.compared ? " by the first" : ""}`, `${count(matches.length)} ${matches.length === 1 ? "match" : "matches"}`].join(" · "));
+    const active = new Set(matches.flatMap(sides));
     const offset = this.shown.length;
     const windows = this.windows(one, matches);
     if (windows.length > 1 || windows[0][0] > 0 || windows[0][1] < one.text.length) {
@@ -271,9 +326,7 @@ class Browser {
   windows({text}, matches) {
     if (text.length <= WHOLE) return [[0, text.length]];
     const found = [];
-    for (const {g, p} of matches)
-      for (const item of [g, p].filter(item => item))
-        for (const [start, end] of item.pieces) found.push([start, end]);
+    for (const pair of matches) for (const item of sides(pair)) found.push(...item.pieces.map(piece => [...piece]));
     if (!found.length) return [[0, this.edge(text, WHOLE, 1)]];
     found.sort((a, b) => a[0] - b[0]);
     const wide = [];
@@ -295,30 +348,36 @@ class Browser {
 
   text(parent, one, active, windows) {
     parent.replaceChildren();
-    const names = make(parent, "div", {class: "sides names", "aria-hidden": "true"});
-    for (const name of ["gold", "predicted"]) make(names, "div", {}, name);
+    parent.style.setProperty("--sides", one.sides.length);
+    const names = make(parent, "div", {class: "sides names", "aria-hidden": "true"}), called = one.sides.map((side, i) => this.side(i));
+    called.forEach((name, i) => make(names, "div", {title: this.compared && i ? this.models[i] : null}, name));
     const pieces = one.sides.map(side => side.flatMap(item => item.pieces.map(([start, end], i) => ({item, start, end, last: i === item.pieces.length - 1}))));
+    const whole = merged(pieces.flat());
     let at = 0;
     for (const [start, end] of [...windows, [one.text.length, one.text.length]]) {
       if (start > at) make(parent, "div", {class: "gap"}, `… ${count(start - at)} characters …`);
-      for (const [a, b] of this.lines(one.text, start, end, pieces.flat())) {
+      const lines = this.lines(one.text, start, end, whole), byLine = pieces.map(side => perLine(lines, side));
+      lines.forEach(([a, b], n) => {
         const line = make(parent, "div", {class: "sides"});
-        pieces.forEach((side, i) => {
-          const cell = make(line, "div", {"data-side": i ? "predicted" : "gold", role: "group", "aria-label": i ? "predicted" : "gold"});
-          this.run(cell, one.text, a, b, side.filter(piece => piece.start < b && piece.end > a), active, i);
-        });
-      }
+        byLine.forEach((side, i) => this.run(make(line, "div", {"data-side": SIDES[i], role: "group", "aria-label": called[i]}), one.text, a, b, side[n], active, i));
+      });
       at = end;
     }
   }
 
-  /** Cut a stretch at its lines and sentences, so that both sides stay level; never inside an entity. */
-  lines(text, start, end, pieces) {
+  /** What a side is called. */
+  side(i) {
+    return this.compared ? ["gold", "predicted, first", "predicted, other"][i] : SIDES[i];
+  }
+
+  /** Cut a stretch at its lines and sentences, so that all sides stay level; never inside an entity. whole: what may not be cut, in order. */
+  lines(text, start, end, whole) {
     const found = [];
-    let from = start;
+    let from = start, next = 0;
     for (const cut of text.slice(start, end).matchAll(/\n+|[.!?]["')\]]*\s+/g)) {
       const at = start + cut.index + cut[0].length;
-      if (at >= end || (!cut[0].includes("\n") && at - from < 160) || pieces.some(piece => piece.start < at && piece.end > at)) continue;
+      while (next < whole.length && whole[next][1] <= at) next++;
+      if (at >= end || (!cut[0].includes("\n") && at - from < 160) || (next < whole.length && whole[next][0] < at)) continue;
       found.push([from, at]);
       from = at;
     }
@@ -329,11 +388,13 @@ class Browser {
   /** Text with its entities; those that overlap are one inside the other as far as they go. */
   run(cell, text, a, b, pieces, active, side) {
     const cuts = [...new Set([a, b, ...pieces.flatMap(({start, end}) => [Math.max(a, start), Math.min(b, end)])])].sort((x, y) => x - y);
-    const stack = [];
+    const stack = [], theirs = ["other", "broken"].includes(this.state.view);
+    const match = item => this.data.matches[theirs ? item.second ?? item.match : item.match];
+    const signs = item => [item.match, ...(item.second === undefined ? [] : [item.second])].map(kind => KINDS[this.data.matches[kind]][0]);
     const close = n => {
       while (stack.length > n) {
         const {piece, mark, done} = stack.pop();
-        if (done && piece.last) make(mark, "span", {class: "tag"}, `${named(this.data.labels[piece.item.label])} ${KINDS[this.data.matches[piece.item.match]][0]}`);
+        if (done && piece.last) make(mark, "span", {class: "tag"}, [named(this.data.labels[piece.item.label]), ...signs(piece.item)].join(" "));
       }
     };
     for (let i = 0; i + 1 < cuts.length; i++) {
@@ -344,7 +405,7 @@ class Browser {
       close(same);
       for (const piece of here.slice(same)) {
         const {item} = piece, parent = stack.length ? stack[stack.length - 1].mark : cell;
-        const mark = make(parent, "mark", {class: `${this.data.matches[item.match]}${active.has(item) ? "" : " other"}`,
+        const mark = make(parent, "mark", {class: `${match(item)}${active.has(item) ? "" : " other"}`,
           style: `--colour: var(--c${item.label % COLOURS}); --depth: ${here.length - 1 - stack.length}`});
         const all = this.marks.get(item) ?? [];
         this.marks.set(item, [...all.filter(old => old.isConnected), mark]);
@@ -360,7 +421,7 @@ class Browser {
 
   /** First marks of a pair on each side that it has. */
   ends({pair}) {
-    return [pair.g, pair.p].flatMap(item => item ? (this.marks.get(item) ?? []).slice(0, 1) : []);
+    return sides(pair).flatMap(item => (this.marks.get(item) ?? []).slice(0, 1));
   }
 
   listen(mark, match, i) {
@@ -371,18 +432,24 @@ class Browser {
     mark.onfocus = event => { event.stopPropagation(); this.select(i, mark); };
     mark.onclick = event => { event.stopPropagation(); mark.focus({preventScroll: true}); };
     // what follows of the same entity leads to its beginning
-    for (const [first, ...rest] of this.marks.values()) if (first === mark) for (const other of rest) other.onclick = mark.onclick;
+    for (const item of sides(pair)) {
+      const [first, ...rest] = this.marks.get(item) ?? [];
+      if (first === mark) for (const other of rest) other.onclick = mark.onclick;
+    }
   }
 
-  sentence(one, {g, p, kind}) {
+  sentence(one, {g, p, q, kind}) {
     const said = item => item.pieces.map(([start, end]) => one.text.slice(start, end)).join(" … ").replace(/\s+/g, " ");
     const seen = item => item.seen < 0 ? "" : item.seen ? ", in the training data" : ", not in the training data";
-    // characters as files count them: those that take two units here are one
-    const at = offset => [...one.text.slice(0, offset)].length;
+    const at = offset => characters(one, offset);
     const place = item => `characters ${item.pieces.map(([start, end]) => `${at(start)}–${at(end)}`).join(", ")}`;
     const parts = [KINDS[this.data.matches[kind]][1]];
     if (g) parts.push(`gold ${named(this.data.labels[g.label])} “${said(g)}” (${[g.extra, place(g)].filter(text => text).join(", ")}${seen(g)})`);
-    if (p) parts.push(`predicted ${named(this.data.labels[p.label])} “${said(p)}” (${p.extra === null ? "no probability" : `probability ${p.extra.toFixed(3)}`}, ${place(p)}${seen(p)})`);
+    const predicted = item => `${named(this.data.labels[item.label])} “${said(item)}” `
+      + `(${item.extra === null ? "no probability" : `probability ${item.extra.toFixed(3)}`}, ${place(item)}${seen(item)})`;
+    const theirs = ["other", "broken"].includes(this.state.view), [mine, rival] = theirs ? ["other", "first"] : ["first", "other"];
+    if (p) parts.push(`predicted ${this.compared ? `by the ${mine} ` : ""}${predicted(p)}`);
+    if (this.compared) parts.push(q ? `by the ${rival} ${predicted(q)}` : `by the ${rival} nothing`);
     return parts.join("; ");
   }
 
@@ -391,7 +458,7 @@ class Browser {
     for (const mark of this.list.querySelectorAll('mark[tabindex="0"]')) mark.tabIndex = -1;
     this.current = i;
     const match = this.shown[i];
-    for (const item of [match.pair.g, match.pair.p]) for (const mark of this.marks.get(item) ?? []) mark.classList.add("pair");
+    for (const item of sides(match.pair)) for (const mark of this.marks.get(item) ?? []) mark.classList.add("pair");
     focused.classList.add("current");
     focused.tabIndex = 0;
     this.tell(match);
@@ -504,12 +571,13 @@ function tabs(names, panels) {
 
 async function start() {
   theme();
-  const data = await read(document.getElementById("data")), {run, parts, comparison: compared} = data.metrics, names = Object.keys(parts);
+  const data = await read(document.getElementById("data")), {run, parts, comparison: compared} = data.metrics, names = data.parts;
   const title = `Evaluation of ${run.model?.loaded_as ?? "a pipeline"}`, place = document.getElementById("parts");
+  const models = [run.model?.loaded_as ?? "a pipeline", compared?.model.loaded_as ?? "another"], other = data.documents.some(one => one.length > 7);
   document.title = document.querySelector("h1").textContent = title;
   document.getElementById("about").textContent = [
     `${names.length} ${names.length === 1 ? "part" : "parts"}: ${names.join(", ")}`,
-    ...(compared ? [`compared with ${compared.model.loaded_as}`] : []),
+    ...(compared ? [`compared with ${models[1]}`] : []),
     ...(run.model?.name ? [`${run.model.name} ${run.model.version}`] : []),
   ].join(" · ");
   let browser = null;
@@ -518,7 +586,7 @@ async function start() {
     if (names.length > 1) make(panel, "h2", {class: "part"}, name);
     const search = filters => browser.search(name, filters), part = parts[name];
     headline(panel, part, run.options?.level);
-    if (compared?.parts[name]) comparison(panel, part, run.model, compared.parts[name], [run.model?.loaded_as, compared.model.loaded_as]);
+    if (compared?.parts[name]) comparison(panel, part, compared.parts[name], models, other ? search : null);
     labels(panel, part, search);
     confusion(panel, part, search);
     slices(panel, part);
@@ -526,7 +594,7 @@ async function start() {
     return panel;
   });
   if (names.length > 1) tabs(names, panels);
-  browser = new Browser(place, data);
+  browser = new Browser(place, data, models);
   const about = section(place, "Run", "run");
   record(about, {...run, ...(compared ? {"other model": compared.model} : {}),
     parts: Object.fromEntries(names.map(name => [name, Object.fromEntries(["path", "format", "sha256"].map(key => [key, parts[name][key]]))]))});

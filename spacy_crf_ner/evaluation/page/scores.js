@@ -363,7 +363,7 @@ function trust(parent, found) {
   ], [...new Set(tenths)], {by: 1, down: false});
 }
 
-function comparison(parent, part, model, other, names) {
+function comparison(parent, part, other, names, search) {
   const place = section(parent, "Comparison of two models");
   make(place, "p", {}, `First: ${names[0]}. Other: ${names[1]}. Differences are the first less the other, in points of F1.`);
   const signed = value => (value >= 0 ? "+" : "−") + percent(Math.abs(value));
@@ -388,7 +388,11 @@ function comparison(parent, part, model, other, names) {
   ], {sortable: false});
   const all = Object.values(other.found).reduce((a, b) => a + b, 0);
   table(place, "Gold entities found exactly", [
-    {name: "found by", get: row => row[0]}, {name: "entities", get: row => row[1]},
+    {name: "found by", get: row => row[0], show: (cell, row) => {
+      const view = {first: "broken", other: "fixed", neither: "both"}[row[0]];
+      if (!search || !view) cell.append(row[0]);
+      else make(cell, "button", {type: "button", title: "Show them", onclick: () => search({view, gold: "some"})}, row[0]);
+    }}, {name: "entities", get: row => row[1]},
     {name: "% of gold", get: row => all ? row[1] / all : 0, show: (cell, row) => cell.append(all ? percent(row[1] / all) : "")},
   ], Object.entries(other.found), {sortable: false});
 }
