@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..corpora.document import Document
-from ..corpora.files import CorpusError, text_files
-from ..corpora.jsonl import json_values
+from ..corpora.files import CorpusError, readable, text_files
+from ..corpora.json_stream import json_values
 from .matching import Mention, mention
 
 Found = Dict[Mention, Optional[float]]
@@ -23,13 +23,17 @@ class EarlierPredictions:
         self.path = path
         self._parts: Dict[str, List[Dict[str, Any]]] = {}
         for file in text_files(path):
-            for line, row in json_values(file):
-                try:
-                    text, found = row["text"], _found(row["predicted"], len(row["text"]))
-                    kept = {"line": line, "id": row["id"], "text": text, "found": found}
-                    self._parts.setdefault(row["part"], []).append(kept)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise CorpusError(f"{path}:{line}: this is no line that crf-ner evaluate writes.") from error
+            with readable(file.name):
+                for line, row, _ in json_values(file.text, file.name):
+                    self._add(line, row)
+
+    def _add(self, line: int, row: Any) -> None:
+        try:
+            text, found = row["text"], _found(row["predicted"], len(row["text"]))
+            kept = {"line": line, "id": row["id"], "text": text, "found": found}
+            self._parts.setdefault(row["part"], []).append(kept)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorpusError(f"{self.path}:{line}: this is no line that crf-ner evaluate writes.") from error
 
     def of(self, part: str, documents: Sequence[Document]) -> List[Found]:
         """What was found in documents.

@@ -9,7 +9,7 @@ from spacy.language import Language
 from spacy.tokens import DocBin, Span
 
 from spacy_crf_ner.corpora.formats import read
-from spacy_crf_ner.corpora.label_studio_config import read_configuration
+from spacy_crf_ner.corpora.label_studio.labelling import read_configuration
 from spacy_crf_ner.crf.confidence import Rules
 from spacy_crf_ner.crf.model import head_module
 from spacy_crf_ner.deployment.suggest import mean_vectors, suggest
