@@ -8,14 +8,13 @@ from typing import Any, Dict, List, Optional
 import typer
 
 from .. import __version__
-from ..corpora.files import CorpusError
+from ..corpora.files import MANIFEST, CorpusError
 from ..corpora.items import clashes, read_items
 from ..corpora.split import deal, describe, folds, group_items, shared_texts, worst_balance
 from . import options
 from .errors import clear_errors, good, written_whole
 from .writing import CorpusWriter, summarize, write_parts
 
-MANIFEST = "manifest.json"
 SHARES = {"dev": 0.15, "test": 0.15}
 
 

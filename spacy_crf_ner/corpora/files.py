@@ -15,6 +15,8 @@ class CorpusError(ValueError):
 
 
 STANDARD = Path("-")
+# What `split` tells of itself, beside the parts that it writes.
+MANIFEST = "manifest.json"
 # Bytes of a file from which it is found out whether it may be data.
 SAMPLE = 20_000
 
@@ -76,9 +78,7 @@ def passed_over(
     if not holds_files(path):
         return
     if path.is_dir():
-        for found in sorted(path.rglob("*")):
-            if found.is_file() and not found.name.startswith(".") and not _fits(found.name, wanted):
-                yield str(found)
+        yield from (str(found) for found in _files(path) if not _fits(found.name, wanted))
     else:
         with readable(str(path)), zipfile.ZipFile(path) as archive:
             names = [member for member in sorted(archive.namelist()) if not member.endswith("/")]
@@ -119,8 +119,8 @@ def _opened(path: Path, wanted: Sequence[str]) -> Iterator["tuple[str, BinaryIO]
     if path == STANDARD:
         yield "standard input", sys.stdin.buffer
     elif path.is_dir():
-        for found in sorted(path.rglob("*")):
-            if found.is_file() and not found.name.startswith(".") and _fits(found.name, wanted):
+        for found in _files(path):
+            if _fits(found.name, wanted):
                 yield from _opened(found, wanted)
     elif not path.exists():
         raise CorpusError(f"{path}: there is no such file or folder.")
@@ -133,6 +133,20 @@ def _opened(path: Path, wanted: Sequence[str]) -> Iterator["tuple[str, BinaryIO]
     else:
         with readable(str(path)), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             yield str(path), file  # type: ignore[misc]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files in a folder and those in it, but for hidden ones and what a split has written of itself."""
+    for found in sorted(folder.rglob("*")):
+        if found.is_file() and not found.name.startswith(".") and not _is_manifest(found):
+            yield found
+
+
+def _is_manifest(path: Path) -> bool:
+    if path.name != MANIFEST:
+        return False
+    with readable(str(path)), path.open("rb") as file:
+        return file.read(100).split()[:2] == [b"{", b'"spacy_crf_ner":']
 
 
 def _fits(name: str, wanted: Sequence[str]) -> bool:

@@ -112,8 +112,10 @@ def deal(
         raise CorpusError(f"The shares ({listed}) must not be negative and must sum to 1.")
     wanted = [name for name, share in shares.items() if share > 0]
     if len(groups) < len(wanted):
-        what = "groups of documents" if len(groups) < len(items) else "documents"
-        raise CorpusError(f"{len(groups):,} {what} cannot be split into {len(wanted)} parts.")
+        why = ""
+        if len(groups) < len(items):
+            why = f" Those of one group, or with the same text, stay together: {len(groups):,} groups."
+        raise CorpusError(f"{len(items):,} documents cannot be split into {len(wanted)} parts.{why}")
     sizes = np.array([len(group) for group in groups], dtype=np.int64)
     counts = label_counts(items, groups) if stratified else np.zeros((len(groups), 0), dtype=np.int64)
     chosen = stratify(counts, sizes, [shares[name] for name in wanted], seed)

@@ -91,6 +91,21 @@ def test_brat_is_split_byte_for_byte_with_a_manifest(notes: Path, tmp_path: Path
     assert manifest["options"]["shares"] == {"fit": 0.75, "tune": 0.25}
 
 
+@pytest.mark.parametrize("form", ["jsonl", "columns", "label_studio", "standoff"])
+def test_the_parts_of_a_split_are_a_folder_that_is_read(form: str, notes: Path, tmp_path: Path) -> None:
+    run("split", notes, tmp_path / "p", "--to", form)
+    result = run("convert", tmp_path / "p", tmp_path / "all.spacy")
+    assert len(read(tmp_path / "all.spacy")) == 12
+    assert "manifest.json" not in said(result)
+
+
+def test_what_stays_together_is_said_where_it_is_too_few(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"text": "a", "spans": []}\n' * 9)
+    assert "9 documents cannot be split into 3 parts. Those of one group, or with the same text, stay together: 1" in (
+        said(run("split", tmp_path / "x.jsonl", tmp_path / "p", "--to", "jsonl", ok=False))
+    )
+
+
 def test_spacys_files_lose_nothing_on_their_way(tmp_path: Path) -> None:
     nlp = spacy.blank("en")
     docs = []
