@@ -1,15 +1,11 @@
 """`crf-ner convert`: annotations from one format to another."""
 
 import itertools
-import shutil
-import sys
-import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, Optional
 
-import spacy
 import typer
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
@@ -21,8 +17,9 @@ from ..corpora.formats import FORMATS, Format, Options, add_doc, detect
 from ..corpora.label_studio.settings import ANNOTATORS, OFFSETS, PREDICTIONS, LabelStudio
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_doc
 from ..corpora.records import KEYS, Naming
-from .errors import clear_errors, fail, good, refuse_compressed, umask, written_whole
+from .errors import clear_errors, fail, good, written_whole
 from .options import numbers
+from .writing import blank, count, written, written_folder
 
 # Documents after which words that they brought along are forgotten.
 FORGET = 1000
@@ -130,7 +127,7 @@ def convert(
         with written_folder(output) if form.to_folder or shard else written(output) as beside:
             if form.write_documents is not None:
                 for document in form.write_documents(documents, beside, options):
-                    _count(document, counts)
+                    count(document, counts)
             elif shard:
                 _write_shards(_placed(documents, nlp, placing, counts), beside, shard)
             else:
@@ -194,50 +191,6 @@ def _summarize(counts: Report) -> None:
 
 
 @contextmanager
-def written(output: Path) -> Iterator[Path]:
-    """A path to write to, whose file then takes its name, or goes to standard output.
-
-    What is written beside it goes beside OUTPUT, but for files that are there already.
-    """
-    if output.is_dir() and output != STANDARD:
-        raise CorpusError(f"{output}: it is a folder, and a file is to be written there.")
-    refuse_compressed(output)
-    target = Path("output") if output == STANDARD else output
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=None if output == STANDARD else target.parent, prefix=".") as folder:
-        beside = Path(folder) / target.name
-        yield beside
-        if output == STANDARD:
-            with beside.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-            return
-        for made in sorted(Path(folder).iterdir()):
-            place = target.parent / made.name
-            if made != beside and place.exists():
-                _say(f"{place} is there already, and stays as it is.")
-                continue
-            made.chmod(0o666 & ~umask())
-            made.replace(place)
-
-
-@contextmanager
-def written_folder(output: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes its name when it is whole."""
-    if output == STANDARD or output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise CorpusError(f"{output}: OUTPUT must be a folder that is new or empty.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
-        yield beside
-        beside.chmod(0o777 & ~umask())
-        if output.is_dir():
-            output.rmdir()
-        beside.replace(output)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextmanager
 def _listing(report: Optional[Path]) -> Iterator[Callable[[Problem], None]]:
     """What takes each problem, as there may be more of them than memory holds."""
     if report is None:
@@ -245,25 +198,6 @@ def _listing(report: Optional[Path]) -> Iterator[Callable[[Problem], None]]:
         return
     with written_whole(report) as beside, beside.open("w", encoding="utf-8") as file:
         yield lambda problem: print(problem, file=file)
-
-
-def _count(document: Document, counts: Report) -> None:
-    """Count what became of a Document that was written as it is."""
-    counts.documents += 1
-    if document.annotated:
-        counts.annotated += len(document.entities) + document.unread
-        counts.kept += len(document.entities)
-    counts.note(document.problems)
-
-
-def write_documents(form: Format, documents: Iterable[Document], output: Path, options: Options = Options()) -> Report:
-    """Write Documents in a format that takes them as they are. RETURNS (Report): What became of them."""
-    assert form.write_documents is not None
-    counts = Report()
-    with written_folder(output) if form.to_folder else written(output) as beside:
-        for document in form.write_documents(documents, beside, options):
-            _count(document, counts)
-    return counts
 
 
 def _placed(documents: Iterable[Document], nlp: Language, placing: Placing, counts: Report) -> Iterator[Doc]:
@@ -296,15 +230,3 @@ def _write_shards(docs: Iterable[Doc], folder: Path, size: int) -> None:
             binary, number = DocBin(store_user_data=True), number + 1
         add_doc(binary, doc)
     binary.to_disk(folder / f"{number:06}.spacy")
-
-
-def blank(lang: str) -> Language:
-    """An empty pipeline that takes texts of any length. RAISES (CorpusError): spaCy has no such language."""
-    try:
-        nlp = spacy.blank(lang)
-    except ImportError as error:
-        raise CorpusError(
-            f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none."
-        ) from error
-    nlp.max_length = 10**9
-    return nlp

@@ -12,8 +12,8 @@ from ..corpora.formats import FORMATS
 from ..corpora.statistics import Statistics
 from ..corpora.statistics_page import draw_plots, page, text_lines, write_plots
 from . import options
-from .convert import blank
 from .errors import clear_errors, good, written_whole
+from .writing import blank
 
 
 @clear_errors

@@ -15,8 +15,8 @@ from ..corpora.formats import FORMATS, Format, Options, read
 from ..corpora.placing import from_doc, to_doc
 from ..corpora.reading import bare_doc
 from .calibrate import load
-from .convert import write_documents, written
 from .errors import clear_errors, good
+from .writing import write_documents, written
 
 if TYPE_CHECKING:
     from ..crf.pipe import CRFEntityRecognizer

@@ -1,23 +1,101 @@
-"""Corpora as commands write them: whole or not at all, in any format."""
+"""Corpora as commands write them: whole or not at all, in any format, to a file, a folder or standard output."""
 
 import shutil
+import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence
 
+import spacy
 import typer
+from spacy.language import Language
 
-from ..corpora.document import Report
-from ..corpora.files import CorpusError
-from ..corpora.formats import FORMATS, Options
+from ..corpora.document import Document, Report
+from ..corpora.files import STANDARD, CorpusError
+from ..corpora.formats import FORMATS, Format, Options
 from ..corpora.items import Item, as_docs
 from ..corpora.placing import Placing
-from .convert import blank, write_documents
-from .errors import written_whole
+from .errors import refuse_compressed, umask, written_whole
 from .options import check_format
 
 # Endings of files of other formats are their names.
 ENDINGS = {"columns": ".conll", "label_studio": ".json"}
+
+
+@contextmanager
+def written(output: Path) -> Iterator[Path]:
+    """A path to write to, whose file then takes its name, or goes to standard output.
+
+    What is written beside it goes beside OUTPUT, but for files that are there already.
+    """
+    if output.is_dir() and output != STANDARD:
+        raise CorpusError(f"{output}: it is a folder, and a file is to be written there.")
+    refuse_compressed(output)
+    target = Path("output") if output == STANDARD else output
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=None if output == STANDARD else target.parent, prefix=".") as folder:
+        beside = Path(folder) / target.name
+        yield beside
+        if output == STANDARD:
+            with beside.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            return
+        for made in sorted(Path(folder).iterdir()):
+            place = target.parent / made.name
+            if made != beside and place.exists():
+                typer.echo(f"{place} is there already, and stays as it is.", err=True)
+                continue
+            made.chmod(0o666 & ~umask())
+            made.replace(place)
+
+
+@contextmanager
+def written_folder(output: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes its name when it is whole."""
+    if output == STANDARD or output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise CorpusError(f"{output}: OUTPUT must be a folder that is new or empty.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    try:
+        yield beside
+        beside.chmod(0o777 & ~umask())
+        if output.is_dir():
+            output.rmdir()
+        beside.replace(output)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def count(document: Document, counts: Report) -> None:
+    """Count what became of a Document that was written as it is."""
+    counts.documents += 1
+    if document.annotated:
+        counts.annotated += len(document.entities) + document.unread
+        counts.kept += len(document.entities)
+    counts.note(document.problems)
+
+
+def write_documents(form: Format, documents: Iterable[Document], output: Path, options: Options = Options()) -> Report:
+    """Write Documents in a format that takes them as they are. RETURNS (Report): What became of them."""
+    assert form.write_documents is not None
+    counts = Report()
+    with written_folder(output) if form.to_folder else written(output) as beside:
+        for document in form.write_documents(documents, beside, options):
+            count(document, counts)
+    return counts
+
+
+def blank(lang: str) -> Language:
+    """An empty pipeline that takes texts of any length. RAISES (CorpusError): spaCy has no such language."""
+    try:
+        nlp = spacy.blank(lang)
+    except ImportError as error:
+        raise CorpusError(
+            f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none."
+        ) from error
+    nlp.max_length = 10**9
+    return nlp
 
 
 class CorpusWriter:

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Set, Tuple
 import pytest
 import spacy
 
-from spacy_crf_ner.cli.convert import write_documents
+from spacy_crf_ner.cli.writing import write_documents
 from spacy_crf_ner.corpora.document import Document, Entity, Link, Report, fields_of
 from spacy_crf_ner.corpora.formats import FORMATS, Options, read
 from spacy_crf_ner.corpora.label_studio import LabelStudio
