@@ -15,7 +15,7 @@ from .document import Document, Problem
 from .files import STANDARD, CorpusError, passed_over, text_files
 from .jsonl import is_jsonl, read_jsonl, write_jsonl
 from .label_studio import LabelStudio, is_label_studio, may_be_export, read_label_studio, write_label_studio
-from .losses import lost_in_columns
+from .losses import lost_in_columns, lost_of_doc
 from .placing import ID, from_doc
 from .records import Naming
 from .standoff import is_standoff, read_standoff
@@ -189,6 +189,13 @@ def read_spacy(path: Path, spans: str = "") -> Iterator[Tuple[Document, Doc]]:
         raise CorpusError(f"{path}: no document has the span group that --spans asks for, {spans}. There are {known}.")
 
 
+def _without_docs(path: Path, spans: str) -> Iterator[Document]:
+    """Documents alone, told of what their Docs have beside what was read."""
+    for document, doc in read_spacy(path, spans):
+        document.problems += lost_of_doc(doc, spans)
+        yield document
+
+
 def _write_spacy(docs: Iterable[Doc], path: Path, options: Options) -> None:
     binary = DocBin(store_user_data=True)
     for doc in docs:
@@ -216,7 +223,7 @@ FORMATS: Dict[str, Format] = {
     ),
     "spacy": Format(
         _is_spacy,
-        lambda path, options: (document for document, _ in read_spacy(path, options.spans)),
+        lambda path, options: _without_docs(path, options.spans),
         "spaCy's .spacy",
         _write_spacy,
     ),

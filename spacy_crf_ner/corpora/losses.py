@@ -3,10 +3,32 @@
 import re
 from typing import Iterator, Optional
 
+from spacy.tokens import Doc
+
 from .document import Document, Entity, Problem
+from .placing import ALL_ENTITIES, ID
 
 WHITE = re.compile(r"\s")
 LINE_OR_TAB = re.compile(r"[\r\n\t]")
+
+
+def lost_of_doc(doc: Doc, spans: str = "") -> Iterator[Problem]:
+    """What `placing.from_doc` does not read of a Doc's spans.
+
+    spans (str): Which it reads: see there.
+    """
+    name = str(doc.user_data.get(ID, ""))
+    taken = spans or (ALL_ENTITIES if ALL_ENTITIES in doc.spans else "ents")
+    groups = {"ents": list(doc.ents), **{key: list(group) for key, group in doc.spans.items()}}
+    read = groups.get(taken, [])
+    known = {(span.start, span.end, span.label) for span in read}
+    for key, group in groups.items():
+        others = sum((span.start, span.end, span.label) not in known for span in group)
+        if others:
+            message = f"{key} has {others:,} spans that {taken} has not: not read. --spans {key} reads them."
+            yield Problem(name, "spans that were not asked for", message, lost=False)
+    if any(span.kb_id or span.id for span in read):
+        yield Problem(name, "ids of spans, not read", "kb_id_ and id_ of spans are not read.", lost=False)
 
 
 def lost_in_columns(document: Document) -> Iterator[Problem]:

@@ -350,8 +350,7 @@ def _draw_together(figure: Any, style: Style, statistics: Statistics, names: Seq
             if one != other:
                 both = statistics.together[min(one, other), max(one, other)]
                 shares[row, column] = both / statistics.labels[one].documents
-    colours = colormaps[style.colours].copy()
-    colours.set_bad(style.faint)
+    colours = colormaps[style.colours].with_extremes(bad=style.faint)
     image = axes.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(names)), [_cut(name, 18) for name in names], rotation=90, parse_math=False)
     axes.set_yticks(range(len(names)), [_cut(name) for name in names], parse_math=False)

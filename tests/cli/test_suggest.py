@@ -42,7 +42,7 @@ def test_the_order_is_that_of_enumeration(trained: Language) -> None:
     entropies = np.zeros(len(docs))
     for batch in pipe.chains(docs):  # type: ignore[attr-defined]
         for i, emissions, n in zip(batch.documents, batch.emissions, batch.lengths.tolist()):
-            entropies[i] = float(brute.entropy(emissions[:n], chain))
+            entropies[i] = float(brute.entropy(emissions[:n].detach(), chain))
     found = suggest(trained, docs, 4)
     assert [suggestion.document for suggestion in found] == np.argsort(-entropies)[:4].tolist()
     assert [suggestion.uncertainty for suggestion in found] == pytest.approx(np.sort(entropies)[::-1][:4], abs=1e-4)

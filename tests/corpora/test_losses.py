@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Set, Tuple
 
 import pytest
 import spacy
+from spacy.tokens import DocBin, Span
 
 from spacy_crf_ner.cli.writing import write_documents
 from spacy_crf_ner.corpora.document import Document, Entity, Link, Report, fields_of
@@ -155,3 +156,18 @@ def test_label_studio_says_which_links_it_does_not_keep(tmp_path: Path) -> None:
 def test_a_label_does_not_break_the_columns(label: str, tmp_path: Path) -> None:
     again, _ = through("columns", Document("a", "one two", [Entity(label, [(0, 3)])]), tmp_path)
     assert [(entity.label, entity.fragments) for entity in again.entities] == [("A B", [(0, 3)])]
+
+
+def test_what_is_not_read_of_a_doc_is_said(tmp_path: Path) -> None:
+    doc = NLP("Fever in Rome")
+    doc.set_ents([Span(doc, 0, 1, label="X", kb_id="Q1"), Span(doc, 2, 3, label="Y")])
+    doc.spans["same"] = [Span(doc, 2, 3, label="Y"), Span(doc, 0, 1, label="X")]
+    doc.spans["more"] = [Span(doc, 0, 3, label="Z"), Span(doc, 2, 3, label="Y")]
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "x.spacy")
+    kinds = ("spans that were not asked for", "ids of spans, not read")
+    (document,) = read(tmp_path / "x.spacy")
+    assert [problem.kind for problem in document.problems] == [*kinds]
+    assert document.problems[0].message.startswith("more has 1 spans that ents has not")
+    (document,) = read(tmp_path / "x.spacy", options=Options(spans="more"))
+    said = [problem.message.partition(":")[0] for problem in document.problems]
+    assert said == ["ents has 1 spans that more has not", "same has 1 spans that more has not"]
