@@ -14,7 +14,9 @@ from .files import put
 
 PNG, HTML, WEIGHTS_PNG = "training.png", "training.html", "weights.png"
 # A picture takes a second: it is drawn where that is at most this share of the training's time.
-SHARE = 0.02
+SHARE = 0.01
+# Seconds until the first is: one of a few steps shows nothing.
+FIRST = 60.0
 COLOURS = ("#2a78d6", "#e0663c", "#2f9e6e", "#8c5fd0", "#c43d7e", "#b78a10", "#1e9bb0", "#7a7a7a")
 FAINT = 0.3
 
@@ -31,7 +33,7 @@ class Pictures:
     def __init__(self, output: Optional[Path], score_weights: Dict[str, Any]) -> None:
         self._output = output
         self._scores = [name for name, weight in score_weights.items() if weight is not None and name != "speed"]
-        self._next = 0.0
+        self._next = time.monotonic() + FIRST
 
     def draw(self, metrics: Lines, timings: Callable[[], Lines], weights: Callable[[], Lines], at_end: bool) -> None:
         """Put the files in the place of those that are there. at_end (bool): Whether the pictures must not be old."""
