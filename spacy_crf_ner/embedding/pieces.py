@@ -1,5 +1,6 @@
 """From documents to wordpieces: tokenise, align pieces with tokens, cut windows. NumPy, no torch."""
 
+import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from ..context import get_context
 
 Pooling = Literal["mean", "first", "last"]
 POOLINGS = ("mean", "first", "last")
-Content = Tuple[bytes, str, str]
+# A digest of what a document's pieces depend on.
+Content = bytes
 NO_LIMIT = 1_000_000
-# Wordpieces that a tokenizer remembers: some 70 MB of short documents, less of long ones.
+# Wordpieces that a tokenizer remembers: some 10 MB of short documents, less of long ones.
 REMEMBERED_PIECES = 500_000
 
 
@@ -102,6 +104,18 @@ class DocPieces:
     def size(self) -> int:
         return len(self.before) + len(self.ids) + len(self.after)
 
+    def packed(self) -> bytes:
+        """Its arrays as `unpacked` takes them: an array of its own has a hundred bytes beside what is in it."""
+        arrays = (self.ids, self.token_pieces, self.token_counts, self.before, self.after)
+        return np.concatenate([np.array([len(array) for array in arrays], dtype=np.int32), *arrays]).tobytes()
+
+    @classmethod
+    def unpacked(cls, packed: bytes, key: Content) -> "DocPieces":
+        whole = np.frombuffer(packed, dtype=np.int32)
+        ends = np.cumsum([5, *whole[:5]]).tolist()
+        ids, token_pieces, token_counts, before, after = (whole[start:end] for start, end in zip(ends, ends[1:]))
+        return cls(ids, token_pieces, token_counts, before, after, key)
+
     def pooled(self, pooling: Pooling) -> Tuple[np.ndarray, np.ndarray]:
         """`token_pieces` and `token_counts` of those pieces that make a token's vector."""
         if pooling == "mean":
@@ -171,7 +185,8 @@ class PieceTokenizer:
         solid = [i for i, special in enumerate(framed.special_tokens_mask) if not special]
         self.prefix: List[int] = framed.ids[: solid[0]]
         self.suffix: List[int] = framed.ids[solid[-1] + 1 :]
-        self._remembered: OrderedDict[Content, DocPieces] = OrderedDict()
+        # each with its number of pieces
+        self._remembered: OrderedDict[Content, Tuple[bytes, int]] = OrderedDict()
         self._n_remembered = 0
         # documents are also made ready in a thread, ahead of their step
         self._lock = threading.Lock()
@@ -208,13 +223,13 @@ class PieceTokenizer:
         with self._lock:
             found = {key: self._recall(key) for key in keys}
         fresh = {key: doc for key, doc in zip(keys, docs) if found[key] is None}
-        contexts = list({part for _, *parts in fresh for part in parts if part})
+        contexts = list({part for doc in fresh.values() for part in get_context(doc) if part})
         context_ids = {"": np.zeros(0, dtype=np.int32)}
         context_ids.update(zip(contexts, (_ids(encoding) for encoding in self._encode(contexts))))
         encodings = self._encode([doc.text for doc in fresh.values()])
         aligned = align([encoding.offsets for encoding in encodings], list(fresh.values()))
-        for key, encoding, (token_pieces, counts) in zip(fresh, encodings, aligned):
-            before, after = (context_ids[part] for part in key[1:])
+        for (key, doc), encoding, (token_pieces, counts) in zip(fresh.items(), encodings, aligned):
+            before, after = (context_ids[part] for part in get_context(doc))
             pieces = DocPieces(_ids(encoding), token_pieces, counts, before, after, key)
             found[key] = pieces
             with self._lock:
@@ -228,19 +243,20 @@ class PieceTokenizer:
             self._n_remembered = 0
 
     def _recall(self, key: Content) -> Optional[DocPieces]:
-        if key in self._remembered:
-            self._remembered.move_to_end(key)
-        return self._remembered.get(key)
+        if key not in self._remembered:
+            return None
+        self._remembered.move_to_end(key)
+        return DocPieces.unpacked(self._remembered[key][0], key)
 
     def _remember(self, key: Content, pieces: DocPieces) -> None:
         """Keep a document's pieces; what was not asked for longest makes room."""
         if key in self._remembered:
             return  # two threads had made the same
-        self._remembered[key] = pieces
+        self._remembered[key] = (pieces.packed(), pieces.size)
         self._n_remembered += pieces.size
         while self._n_remembered > REMEMBERED_PIECES:
-            _, oldest = self._remembered.popitem(last=False)
-            self._n_remembered -= oldest.size
+            _, (_, size) = self._remembered.popitem(last=False)
+            self._n_remembered -= size
 
     def window(self, window: int, stride: int) -> Tuple[int, int]:
         """Size and stride of windows in pieces of text, from sizes that count special pieces.
@@ -400,7 +416,11 @@ def _ids(encoding: Any) -> np.ndarray:
 def _content(doc: Doc) -> Content:
     """What a document's pieces depend on: its words, the spaces between them, and its context."""
     # the hashes of words stay what they are when a memory zone ends, unlike the strings themselves
-    return (doc.to_array([ORTH, SPACY]).tobytes(), *get_context(doc))
+    context = (part.encode("utf-8", "surrogatepass") for part in get_context(doc))
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (doc.to_array([ORTH, SPACY]).tobytes(), *context):
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.digest()
 
 
 def special_settings(tokenizer: Any) -> Dict[str, Any]:
