@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple
 
@@ -143,10 +144,12 @@ class Training:
         self._dev_digest = ""
         if evaluates:
             with RandomState.now().apart():
-                if next(iter(corpora[1](nlp)), None) is None:
+                # to its end: readers say then what was wrong with their files
+                examples = iter(corpora[1](nlp))
+                first = next(examples, None)
+                if first is None:
                     raise ValueError(NO_DEV)
-                if self.output is not None:
-                    self._dev_digest = digest_of(corpora[1](nlp))
+                self._dev_digest = digest_of(chain([first], examples))
         self._learners = {
             name: with_embeddings(nlp, corpus.pipes) for name, corpus in self.extras.corpora.items() if corpus.pipes
         }

@@ -927,6 +927,21 @@ def test_an_empty_section_that_is_gone_is_a_change(config: Config, tmp_path: Pat
         train(config, tmp_path, resume=True)
 
 
+def test_what_is_wrong_with_a_development_corpus_is_said_of_all_of_it(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also what comes behind its first document."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for name in ("a", "b"):
+        (notes / f"{name}.txt").write_text("Fever in Lyon.")
+        (notes / f"{name}.ann").write_text("T1\tDISEASE 0 5\tFever\nT2\tPLACE 9 99\tLyon\n")
+    config["corpora"]["dev"] = {"@readers": "spacy_crf_ner.Standoff.v1", "path": str(notes)}
+    with caplog.at_level("WARNING", logger="spacy"):
+        train(changed(config, training__max_steps=1))
+    assert "4 entities annotated, 2 kept" in caplog.text
+
+
 def test_an_empty_development_corpus_is_refused(config: Config, tmp_path: Path) -> None:
     """All scores would be 0, and model-best that of the first step."""
     DocBin().to_disk(tmp_path / "empty.spacy")
