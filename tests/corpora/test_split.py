@@ -46,7 +46,7 @@ def test_shares_are_kept_and_every_part_gets_something() -> None:
         deal(items, alone(items), {"train": 0.5, "dev": 0.2}, 0)
     with pytest.raises(CorpusError, match="1 documents cannot be split into 2"):
         deal(items[:1], [[0]], {"train": 0.5, "dev": 0.5}, 0)
-    with pytest.raises(CorpusError, match="10 documents cannot be split into 3 parts.*: 2 groups"):
+    with pytest.raises(CorpusError, match=r"10 documents cannot be split into 3 parts.*: 2 groups"):
         deal(items, [list(range(5)), list(range(5, 10))], {"a": 0.5, "b": 0.3, "c": 0.2}, 0)
 
 

@@ -938,7 +938,7 @@ def test_what_is_wrong_with_a_development_corpus_is_said_of_all_of_it(
         (notes / f"{name}.ann").write_text("T1\tDISEASE 0 5\tFever\nT2\tPLACE 9 99\tLyon\n")
     config["corpora"]["dev"] = {"@readers": "spacy_crf_ner.Standoff.v1", "path": str(notes)}
     with caplog.at_level("WARNING", logger="spacy"):
-        train(changed(config, training__max_steps=1))
+        train(changed(config, training__max_steps=3))
     assert "4 entities annotated, 2 kept" in caplog.text
 
 
