@@ -226,7 +226,8 @@ class AnnotationReader:
         self._sample = sample
         self._seed = seed
         self._augmenter = augmenter
-        self._reported = False
+        # documents that the last report was about
+        self._reported = 0
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
         # texts are training data, however long; the limit that spaCy sets is for what users send in
@@ -235,9 +236,9 @@ class AnnotationReader:
         try:
             yield from self._examples(nlp, report)
         finally:
-            # also when nobody reads to the end
-            if not self._reported and report.kinds:
-                self._reported = True
+            # also when nobody reads to the end; what looks at the first documents alone does not keep others from it
+            if report.kinds and report.documents > self._reported:
+                self._reported = report.documents
                 logger.warning("%s: %s", self._path, "\n".join(report.summary()))
 
     def _examples(self, nlp: Language, report: Report) -> Iterator[Example]:

@@ -223,6 +223,12 @@ def test_what_is_wrong_is_reported_also_when_not_all_is_read(tmp_path: Path, cap
         assert len(list(reader(NLP))) == 1
         assert len(list(reader(NLP))) == 1
     assert caplog.text.count("c/a.ann:1: entity T1 covers characters 0-50") == 1
+    caplog.clear()
+    reader = Standoff(tmp_path / "c")
+    with caplog.at_level("WARNING", logger="spacy"):
+        next(iter(reader(NLP)))  # as initialization does
+        assert len(list(reader(NLP))) == 3
+    assert "3 documents, 3 entities annotated, 0 kept" in caplog.text
 
 
 def test_texts_over_spacys_limit_are_read(tmp_path: Path) -> None:
