@@ -51,4 +51,4 @@ configs: install
 	done
 
 clean:
-	rm -rf corpus training packages output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf corpus training scores packages output .pytest_cache .mypy_cache .ruff_cache

@@ -84,8 +84,8 @@ def train(
     cores: int = 1,
     restarts: int = 3,
     code: Union[str, Path, None] = None,
-    stdout: TextIO = sys.stdout,
-    stderr: TextIO = sys.stderr,
+    stdout: Optional[TextIO] = None,
+    stderr: Optional[TextIO] = None,
 ) -> Trained:
     """Train a pipeline with the extended loop; what `python -m spacy crf-ner train` does.
 
@@ -106,7 +106,8 @@ def train(
     restarts (int): With "ray": how often they are started again.
     code (Union[str, Path, None]): Python file with registered functions that the configuration names. With "ray" those
         that a notebook has registered are not known to the workers: they have to be in this file, or in a package.
-    stdout, stderr (TextIO): For the table of scores; with "ray" it goes where Ray's own messages go.
+    stdout, stderr (Optional[TextIO]): For the table of scores and the progress; None: those of the process, wherever
+        they lead now. With "ray" it goes where Ray's own messages go.
     RETURNS (Tuple[Language, List[Dict[str, Any]]]): The pipeline as it is at the end, without averages of
         its weights (model-last has them, and model-best is the best one); and the lines of metrics.jsonl.
     RAISES (ValueError): A setting is wrong, `output` is not empty, or the checkpoint does not fit the configuration.
@@ -150,14 +151,15 @@ def train_here(
     resume: bool = False,
     overwrite: bool = False,
     gpu_id: int = -1,
-    stdout: TextIO = sys.stdout,
-    stderr: TextIO = sys.stderr,
+    stdout: Optional[TextIO] = None,
+    stderr: Optional[TextIO] = None,
     began: Optional[Callable[[Training], None]] = None,
 ) -> Trained:
     """`train` in this process.
 
     began (Optional[Callable[[Training], None]]): Called before the first step; it may keep the training, to stop it.
     """
+    stdout, stderr = stdout or sys.stdout, stderr or sys.stderr
     if gpu_id >= 0:
         # torchrun gives each of its processes a GPU of its own
         require_gpu(int(os.environ.get("LOCAL_RANK", gpu_id)))

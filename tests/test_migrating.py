@@ -91,6 +91,7 @@ def run(data: Path, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         command = ["crf-ner", "train", str(CONFIGS / f"{name}.cfg"), "--output", str(output), *options]
         result = CliRunner().invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0, result.output
+        assert f"python -m spacy crf-ner evaluate {output / 'model-best'} DATA --output scores\n" in result.output
         seen.lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
         return seen
 

@@ -58,7 +58,7 @@ def test_it_runs_from_start_to_end(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "56 entities annotated, 56 kept" in done.stdout
+    assert "56 entities annotated, 56 kept" in done.stderr
     found: Dict = json.loads(done.stdout.splitlines()[-1])
     assert found["steps"] == 31
     assert found["score"] > 0.5

@@ -18,7 +18,7 @@ from ..corpora.label_studio.settings import ANNOTATORS, OFFSETS, PREDICTIONS, La
 from ..corpora.placing import ALIGNMENTS, DISCONTINUOUS, Placing, to_doc
 from ..corpora.records import KEYS, Naming
 from .errors import clear_errors, fail, good, written_whole
-from .options import numbers
+from .options import WRITTEN, numbers
 from .writing import blank, count, written, written_folder
 
 # Documents after which words that they brought along are forgotten.
@@ -33,7 +33,7 @@ def convert(
         None, "--from", help=f"Format of INPUT: {', '.join(FORMATS)}. Default: found out."
     ),
     target: Optional[str] = typer.Option(
-        None, "--to", help=f"Format of OUTPUT: {', '.join(FORMATS)}. Default: spacy where OUTPUT ends so."
+        None, "--to", help=f"Format of OUTPUT: {', '.join(WRITTEN)}. Default: spacy or jsonl where OUTPUT ends so."
     ),
     lang: str = typer.Option("en", "--lang", "-l", help="Language whose tokenizer cuts the texts: en, fr, xx, …"),
     align: str = typer.Option(
@@ -42,7 +42,7 @@ def convert(
     discontinuous: str = typer.Option(
         "skip", "--discontinuous", help=f"Entities in several parts: {', '.join(DISCONTINUOUS)}."
     ),
-    encoding: str = typer.Option("utf-8", "--encoding", help="Of columns, JSON, CSV."),
+    encoding: str = typer.Option("utf-8", "--encoding", help="Of columns, texts, JSON, CSV."),
     columns: Optional[str] = typer.Option(
         None, "--columns", help="Column of the tokens, then those of tags, from 0: 0,3. Default: found out."
     ),

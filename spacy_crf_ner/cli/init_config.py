@@ -9,16 +9,25 @@ from thinc.api import Config
 from wasabi import Printer
 
 from ..corpora.files import CorpusError
-from ..corpora.formats import FORMATS
+from ..corpora.formats import detect
 from ..embedding.encoder import PACKAGE, resolve_encoder
 from .errors import clear_errors, written_whole
 
 # Corpora that are not .spacy files, and what reads them.
-READERS = {"standoff": "spacy_crf_ner.Standoff.v1", "columns": "spacy_crf_ner.Columns.v1"}
+READERS = {
+    "standoff": "spacy_crf_ner.Standoff.v1",
+    "columns": "spacy_crf_ner.Columns.v1",
+    "label_studio": "spacy_crf_ner.LabelStudio.v1",
+    "jsonl": "spacy_crf_ner.Jsonl.v1",
+    "csv": "spacy_crf_ner.Tables.v1",
+    "parquet": "spacy_crf_ner.Tables.v1",
+    "datasets": "spacy_crf_ner.Tables.v1",
+}
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = ("transformer_cnn_crf", "shared_embedding", "stacked", "cnn_crf")
 WITHOUT_ENCODER = ("cnn_crf", "flair")
+WITH_VECTORS = ("stacked", "flair")
 # what others train with, in our terms; see docs/migrating.md
 PEERS = ("eds_nlp", "eds_nlp_script", "flair", "run_ner", "metaextractor", "medkit")
 
@@ -30,7 +39,7 @@ def init_config(
     encoder: Optional[str] = typer.Option(
         None, "--encoder", "-e", help="Pretrained encoder: a hub name, a folder, or package:NAME/FOLDER."
     ),
-    train: Optional[Path] = typer.Option(None, "--train", help="Training corpus: a .spacy file or a brat folder."),
+    train: Optional[Path] = typer.Option(None, "--train", help="Training corpus, of any format that is read."),
     dev: Optional[Path] = typer.Option(None, "--dev", help="Development corpus, likewise."),
     template: str = typer.Option(
         "transformer_cnn_crf", "--template", help=f"What to build: {', '.join(NAMES + PEERS)}."
@@ -51,16 +60,20 @@ def init_config(
         if path is not None and not path.exists():
             say.warn(f"{path} is not there yet.")
     missing = [f"--paths.{name} FILE" for name, path in (("train", train), ("dev", dev)) if path is None]
+    if template in WITH_VECTORS:
+        missing.append("--paths.vectors PIPELINE")
     command = "crf-ner train" if template in PEERS else "train"
-    say.text(" ".join([f"Train with: python -m spacy {command}", str(output), "--output training", *missing]))
+    # not by wasabi, which would wrap what is to be copied
+    typer.echo(" ".join([f"Train with: python -m spacy {command}", str(output), "--output training", *missing]))
 
 
 def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: Optional[Path], template: str) -> Config:
     """Fill a template.
 
-    A corpus that is a brat folder is read by our reader, anything else by spaCy's.
+    A corpus of .spacy files, and one that is not there yet, is read by spaCy's reader, annotations by ours.
 
-    RAISES (ValueError): A name is not known, or the encoder is a package or folder that is not there.
+    RAISES (ValueError): A name or the format of a corpus is not known, a corpus has texts alone, or the encoder is a
+        package or folder that is not there.
     """
     if template not in NAMES + PEERS:
         raise CorpusError(f"--template {template}: it is not one of {', '.join(NAMES + PEERS)}.")
@@ -76,10 +89,11 @@ def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: O
     for name, path in (("train", train), ("dev", dev)):
         if path is not None:
             config["paths"][name] = str(path)
-            found = (reader for name_of, reader in READERS.items() if FORMATS[name_of].detect(path))
-            reader = next(found, None)
-            if reader is not None:
-                config.setdefault("corpora", {})[name] = {"@readers": reader, "path": f"${{paths.{name}}}"}
+            form = detect(path) if path.exists() else "spacy"
+            if form == "text":
+                raise CorpusError(f"--{name} {path}: it has texts, but no annotations.")
+            if form != "spacy":
+                config.setdefault("corpora", {})[name] = {"@readers": READERS[form], "path": f"${{paths.{name}}}"}
     try:
         nlp = util.load_model_from_config(config, auto_fill=True)
     except ImportError as error:

@@ -59,7 +59,7 @@ def merge(
         (done.renamed, "got another id"),
         (
             done.same,
-            "were left out, since an earlier corpus has the same text with the same entities or only one has any",
+            "were left out, since an earlier corpus has the same text, with the same entities or alone with any",
         ),
         (done.joined, "have the entities of several corpora"),
         (done.left, "have the entities of the first corpus, and others were left out"),

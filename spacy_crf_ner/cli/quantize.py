@@ -67,7 +67,10 @@ def quantize(
         f"{n_after:,} after, {shared:,} of them the same; {sum(map(len, before)) / seconds_before:,.0f} words a second "
         f"before, {sum(map(len, after)) / seconds_after:,.0f} after."
     )
-    msg.good(f"Wrote {output}. Score it with: python -m spacy evaluate {output} DATA.spacy")
+    msg.good(f"Wrote {output}.")
+    # not by wasabi, which would wrap what is to be copied
+    compared = f"python -m spacy crf-ner evaluate {output} DATA --compare {model} --output scores"
+    typer.echo(f"Compare the two on annotated documents with: {compared}")
 
 
 def _training_corpus(nlp: Language) -> Path:

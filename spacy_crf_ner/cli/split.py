@@ -107,7 +107,7 @@ def _tell(
 ) -> None:
     """Say what a person should know of the parts."""
     if n_groups < len(items):
-        typer.echo(f"{len(items):,} documents were dealt out in {n_groups:,} groups.")
+        typer.echo(f"{len(items):,} documents were dealt out in {n_groups:,} groups that stay together.")
     dealt = parts if k is None else {name: members for name, members in parts.items() if name.endswith("dev")}
     worst = worst_balance(items, dealt, shares)
     if worst:

@@ -78,4 +78,6 @@ def train(
         fail(str(lost))
     kept = next((name for name in ("model-best", "model-last") if (output / name).exists()), None)
     if kept is not None:  # one process of several writes
-        msg.good(f"Wrote {output}. Score the pipeline with: python -m spacy evaluate {output / kept} DATA.spacy")
+        msg.good(f"Wrote {output}.")
+        # not by wasabi, which would wrap what is to be copied
+        typer.echo(f"Score the pipeline with: python -m spacy crf-ner evaluate {output / kept} DATA --output scores")

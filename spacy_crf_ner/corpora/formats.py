@@ -93,8 +93,10 @@ def detect(path: Path) -> str:
     for name, form in FORMATS.items():
         if form.detect(path):
             return name
+    if path.is_dir() and not any(path.iterdir()):
+        raise CorpusError(f"{path}: the folder is empty.")
     known = "; ".join(f"{name} ({form.hint})" for name, form in FORMATS.items())
-    raise CorpusError(f"{path}: its format is not known. Formats: {known}.")
+    raise CorpusError(f"{path}: its format is not known. Name it with --from, if it is one of {known}.")
 
 
 def read(path: Path, name: str = "", options: Options = Options()) -> Iterator[Document]:  # it is frozen

@@ -271,10 +271,13 @@ def describe(items: Sequence[Item]) -> Dict[str, Any]:
 
 
 def worst_balance(items: Sequence[Item], parts: Dict[str, List[int]], shares: Dict[str, float]) -> Optional[str]:
-    """How far the label is off that is split worst, of those that have an entity for each part at least."""
+    """How far the label is off that is split worst, of those that have an entity for each part at least.
+
+    None where all are as near to their shares as the figures show.
+    """
     totals = count_labels(items)
     least = min(shares[name] for name in parts if shares[name] > 0)
-    worst: Tuple[float, str] = (-1.0, "")
+    worst: Tuple[float, str] = (5e-4, "")
     for name, members in parts.items():
         here = count_labels([items[i] for i in members])
         for label, total in totals.items():

@@ -69,6 +69,12 @@ def build_lstm(cfg: Dict[str, Any]) -> DocumentLSTM:
 
 
 def init(model: Embedding, X: Optional[List[Doc]] = None, Y: Optional[List[Floats2d]] = None) -> None:
+    if X and not X[0].vocab.vectors.size and any(node.name == "static_vectors" for node in model.walk()):
+        raise ValueError(
+            "spacy_crf_ner.Stack.v1: one of its embeddings reads static vectors, and the pipeline has none. Name in "
+            "[paths] vectors an installed pipeline or a folder that has them (after python -m spacy download "
+            "en_core_web_md: --paths.vectors en_core_web_md), or set include_static_vectors = false."
+        )
     for layer in model.layers:
         layer.initialize(X=X)
     n_in = sum(layer.get_dim("nO") for layer in model.layers)

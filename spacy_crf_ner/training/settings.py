@@ -340,7 +340,7 @@ def warn_of_unknown(config: Config) -> None:
 
 def _guess(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    return f"; is {close[0]} meant" if close else ""
+    return f" (is {close[0]} meant?)" if close else ""
 
 
 def changed_settings(old: Config, new: Config) -> Dict[str, Any]:

@@ -1,3 +1,4 @@
+import csv
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ import pytest
 import spacy
 from spacy.cli._util import app
 from spacy.tokens import DocBin
+from spacy.util import registry
+from thinc.api import Config
 from typer.testing import CliRunner
 
 import spacy_crf_ner.cli.app  # noqa: F401  (hangs the commands on spaCy's, as its entry point does)
@@ -80,7 +83,8 @@ def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["convert", "{tmp}/none", "{tmp}/o.spacy"], "no such file or folder"),
-        (["convert", "{tmp}", "{tmp}/o.spacy"], "its format is not known"),
+        (["convert", "{tmp}", "{tmp}/o.spacy"], "the folder is empty"),
+        (["convert", "{tool}", "{tmp}/o.spacy"], "its format is not known. Name it with --from"),
         (["convert", "{notes}", "{tmp}/o.spacy", "--from", "word"], "--from word"),
         (["convert", "{notes}", "{tmp}/o.spacy", "--to", "pdf"], "--to pdf"),
         (["convert", "{notes}", "{tmp}/o.txt"], "say with --to which format"),
@@ -99,6 +103,7 @@ def test_convert_reports_what_was_left_out(tmp_path: Path) -> None:
         (["split", "{tmp}/none.spacy", "{tmp}/o"], "no such file"),
         (["split", "{tool}", "{tmp}/o"], "its format is not known"),
         (["init", "config", "{tmp}/o.cfg", "--template", "best"], "--template best"),
+        (["init", "config", "{tmp}/o.cfg", "--train", "{notes}/note_0001.txt"], "it has texts, but no annotations"),
         (["init", "config", "{tmp}/o.cfg", "--lang", "qq"], "--lang qq"),
         (["init", "config", "{tmp}/o.cfg", "--encoder", "package:no_such/model"], "no installed Python package"),
         (["init", "config", "{tmp}/o.cfg", "--template", "cnn_crf", "--encoder", "x"], "no pretrained encoder"),
@@ -115,6 +120,45 @@ def test_bad_input_ends_in_one_clear_message_and_no_file(
     assert message in said(result)
     assert "Traceback" not in result.output
     assert not list(empty.iterdir())
+
+
+@pytest.mark.parametrize("form", ["standoff", "columns", "label_studio", "jsonl", "spacy", "csv"])
+def test_a_configuration_reads_the_annotations_that_it_is_made_with(form: str, notes: Path, tmp_path: Path) -> None:
+    run("convert", notes, tmp_path / "all.spacy")
+    corpus = notes
+    if form == "spacy":
+        corpus = tmp_path / "all.spacy"
+    elif form == "csv":
+        corpus = tmp_path / "all.csv"
+        rows = [(json.dumps([[e.start_char, e.end_char, e.label_] for e in doc.ents]), doc.text)
+                for doc in read(tmp_path / "all.spacy")]  # fmt: skip
+        with corpus.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("spans", "text"), *rows])
+    elif form != "standoff":
+        corpus = tmp_path / "all.json"
+        options = ["--as-annotations"] if form == "label_studio" else []
+        assert run("convert", notes, corpus, "--to", form, *options).exit_code == 0
+    result = run("init", "config", tmp_path / "made.cfg", "--template", "cnn_crf", "--train", corpus, "--dev", corpus)
+    assert result.exit_code == 0, result.output
+    made = registry.resolve(Config().from_disk(tmp_path / "made.cfg").interpolate()["corpora"], schema=None)
+    found = [eg.reference for eg in made["train"](spacy.blank("en"))]
+    assert bare(found) == bare(read(tmp_path / "all.spacy"))
+
+
+def bare(docs: list) -> list:
+    """Texts and entities without white space, which columns do not keep."""
+    return sorted(
+        ("".join(doc.text.split()), sorted(("".join(e.text.split()), e.label_) for e in doc.ents)) for doc in docs
+    )
+
+
+@pytest.mark.parametrize(("template", "needed"), [("flair", True), ("stacked", True), ("cnn_crf", False)])
+def test_what_is_still_to_be_named_is_in_the_command_that_trains(template: str, needed: bool, tmp_path: Path) -> None:
+    result = run("init", "config", tmp_path / "made.cfg", "--template", template)
+    line = result.output.splitlines()[-1]  # not wrapped
+    assert line.startswith("Train with: python -m spacy ")
+    assert "--paths.train FILE --paths.dev FILE" in line
+    assert ("--paths.vectors PIPELINE" in line) == needed
 
 
 def test_an_output_that_cannot_be_written_is_named(notes: Path, tmp_path: Path) -> None:

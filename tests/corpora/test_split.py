@@ -196,3 +196,10 @@ def test_what_is_said_of_parts() -> None:
     assert shared_texts(items, {"one": [0, 1], "two": [2, 3]}) == []
     worst = worst_balance(items, parts, {"one": 0.5, "two": 0.5})
     assert worst == "one has 2 of 2 B (100.0%), and 50.0% were wanted"
+
+
+def test_nothing_is_said_of_shares_that_are_met() -> None:
+    items = [make(str(i), "A", str(i)) for i in range(90)]
+    parts = {"train": list(range(63)), "dev": list(range(63, 90))}
+    assert 0.7 * 90 != 63  # in floating point
+    assert worst_balance(items, parts, {"train": 0.7, "dev": 0.3}) is None

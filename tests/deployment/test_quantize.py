@@ -45,6 +45,9 @@ def test_a_quantized_pipeline_finds_the_same_and_loads_like_any_other(saved: Pat
     result = run("quantize", saved, tmp_path / "out", "--data", data)
     assert result.exit_code == 0, result.output
     assert "of them the same" in said(result)
+    assert (
+        f"python -m spacy crf-ner evaluate {tmp_path / 'out'} DATA --compare {saved} --output scores" in result.output
+    )
     assert not list(tmp_path.glob(".out*"))
     again = spacy.load(tmp_path / "out")
     tok2vec = again.get_pipe("crf_ner").model.get_ref("tok2vec")  # type: ignore[attr-defined]

@@ -55,6 +55,13 @@ def test_vectors_stand_side_by_side_in_the_order_of_the_config(encoder: str) -> 
         assert np.array_equal(vectors, np.concatenate([part[i] for part in parts], axis=1))
 
 
+def test_static_vectors_that_are_not_there_are_asked_for(encoder: str) -> None:
+    nlp = make_stacked(encoder)
+    nlp.vocab.vectors = Vectors(strings=nlp.vocab.strings)
+    with pytest.raises(ValueError, match="reads static vectors, and the pipeline has none"):
+        nlp.initialize(lambda: make_examples(nlp))
+
+
 def test_every_embedding_gets_its_gradient(encoder: str) -> None:
     nlp = make_stacked(encoder, lstm_width=14)
     examples = make_examples(nlp)

@@ -668,8 +668,8 @@ def test_misspelt_settings_are_named(
     config["training"]["dropuot"] = 0.1
     config["training_extra"] = {"checkpoint_steps": 3}
     train(config)
-    assert "[training] dropuot: there is no such setting, and it is passed over; is dropout meant" in caplog.text
-    assert "[training_extra]: nothing reads this section; is training_extras meant" in caplog.text
+    assert "[training] dropuot: there is no such setting, and it is passed over (is dropout meant?)." in caplog.text
+    assert "[training_extra]: nothing reads this section (is training_extras meant?)." in caplog.text
 
 
 # What a reviewer found

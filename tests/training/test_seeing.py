@@ -1,5 +1,6 @@
 """What a training says of itself: bar and rows, curves, weights, log and record."""
 
+import contextlib
 import hashlib
 import inspect
 import io
@@ -78,6 +79,18 @@ def test_rows_say_what_the_metrics_say(shown: Config) -> None:
     best = max(evaluated, key=lambda i: (history[i]["score"], -i))
     marked = [int(row[1]) for row in found if "*" in row]
     assert marked[-1] == best
+
+
+def test_rows_go_where_standard_output_leads_now(shown: Config) -> None:
+    given, redirected = io.StringIO(), io.StringIO()
+    spacy_crf_ner.train(shown, stdout=given)
+    with contextlib.redirect_stdout(redirected):
+        spacy_crf_ner.train(shown)
+
+    def scores(rows: str) -> List[List[str]]:
+        return [row.split()[:4] for row in rows.splitlines()]  # without speed and time
+
+    assert scores(redirected.getvalue()) == scores(given.getvalue()) != []
 
 
 def test_spacys_loop_gives_the_same_rows(shown: Config, monkeypatch: pytest.MonkeyPatch) -> None:
