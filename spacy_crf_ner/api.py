@@ -34,6 +34,7 @@ from .training.settings import (
     check_corpora,
     check_dev,
     check_effects,
+    check_override,
     check_seed,
     check_training,
     corpus_block,
@@ -255,6 +256,7 @@ def _load(config: Union[str, Path, Config, Dict[str, Any]], overrides: Dict[str,
     found = config if isinstance(config, dict) else util.load_config(config, interpolate=False)
     extras = {**found.get(SECTION, {})}
     for name in overrides:
+        check_override(name)
         section, _, key = name.rpartition(".")
         if section == SECTION:
             extras.setdefault(key, None)

@@ -323,6 +323,14 @@ def warn_of_extras(config: Config) -> None:
     )
 
 
+def check_override(name: str) -> None:
+    """RAISES (ValueError): What is set from outside is no setting of [training], so a misspelt one changes nothing."""
+    section, _, key = name.rpartition(".")
+    known = [*ConfigSchemaTraining.model_fields]
+    if section == "training" and key not in known:
+        raise ValueError(f"--{name}: there is no such setting{_guess(key, known)}.")
+
+
 def warn_of_unknown(config: Config) -> None:
     """Name what nobody reads: settings of [training] that spaCy drops without a word, sections whose name is nearly
     that of another."""

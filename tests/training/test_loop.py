@@ -672,6 +672,12 @@ def test_misspelt_settings_are_named(
     assert "[training_extra]: nothing reads this section (is training_extras meant?)." in caplog.text
 
 
+def test_a_misspelt_override_is_refused(config: Config) -> None:
+    """In a file it may be for somebody else; whoever sets it now wants it."""
+    with pytest.raises(ValueError, match=r"--training.max_step: there is no such setting \(is max_steps meant\?\)"):
+        train(config, overrides={"training.max_step": 3})
+
+
 # What a reviewer found
 
 
