@@ -15,6 +15,7 @@ from ..corpora.document import Report
 from ..corpora.files import CorpusError
 from ..corpora.formats import FORMATS
 from ..corpora.reading import read_examples
+from . import options
 from .errors import clear_errors, fail, good
 
 RESULTS, DIAGRAM = "calibration.json", "calibration.png"
@@ -37,6 +38,9 @@ def calibrate(
     ),
     pipe: str = typer.Option("", "--pipe", help="Which crf_ner component, where there are several."),
     source: str = typer.Option("", "--from", help=f"Format of DATA: {', '.join(FORMATS)}. Default: found out."),
+    encoding: str = options.ENCODING,
+    columns: Optional[str] = options.COLUMNS,
+    sentences: int = options.SENTENCES,
     seed: int = typer.Option(0, "--seed", help="For the draw of the documents that thresholds are tested on."),
 ) -> None:
     """Make the probabilities of a trained pipeline mean what they say.
@@ -58,7 +62,9 @@ def calibrate(
     component = recogniser(nlp, pipe)
     target = component.cfg["target_spans"]
     report = Report()
-    found = read_examples(nlp, data, report, source, () if target == "ents" else (target,))
+    groups = () if target == "ents" else (target,)
+    reading = options.read_options(encoding, columns, sentences, "")
+    found = read_examples(nlp, data, report, source, groups, reading)
     examples = list(tqdm(found, desc=f"Reading {data}", unit=" documents", disable=None))
     for line in report.summary() if report.problems else ():
         typer.echo(line, err=True)

@@ -25,7 +25,7 @@ from ..evaluation.record import describe_model, hash_of, versions
 from ..evaluation.report import REPORT, report
 from ..evaluation.scores import UNITS, Overlap, Rates, Score
 from .errors import clear_errors, good, written_whole
-from .options import numbers
+from .options import COLUMNS, ENCODING, SENTENCES, read_options
 
 METRICS, PREDICTIONS, TIMINGS = "metrics.json", "predictions.jsonl", "timings.json"
 
@@ -60,13 +60,9 @@ def evaluate(
     source: Optional[str] = typer.Option(
         None, "--from", help=f"Format of DATA: {', '.join(FORMATS)}. Default: found out."
     ),
-    encoding: str = typer.Option("utf-8", "--encoding", help="Of columns."),
-    columns: Optional[str] = typer.Option(
-        None, "--columns", help="Column of the tokens, then those of tags, from 0: 0,3. Default: found out."
-    ),
-    sentences: int = typer.Option(
-        1, "--sentences", help="Of columns that mark no documents: sentences that make one; 0: all of a file."
-    ),
+    encoding: str = ENCODING,
+    columns: Optional[str] = COLUMNS,
+    sentences: int = SENTENCES,
     spans: str = typer.Option(
         "", "--spans", help='Gold of a .spacy file: ents, or a span group. Default: "entities", where there is one.'
     ),
@@ -92,7 +88,7 @@ def evaluate(
         raise CorpusError(f"--from {source}: the format is not one of {', '.join(FORMATS)}.")
     if output.exists() and not output.is_dir():
         raise CorpusError(f"{output}: it is a file, and --output is a folder.")
-    options = Options(encoding, numbers(columns), sentences, spans)
+    options = read_options(encoding, columns, sentences, spans)
     paths = _parts(data)
     timings: Dict[str, Any] = {}
     begin = time.perf_counter()

@@ -9,12 +9,17 @@ from spacy.training import Example
 
 from ..context import KEY
 from .document import Document, Report
-from .formats import detect, read, read_docs
+from .formats import Options, detect, read, read_docs
 from .placing import ALL_ENTITIES, Placing, to_doc
 
 
 def read_examples(
-    nlp: Language, path: Path, report: Report, source: str = "", groups: Sequence[str] = ()
+    nlp: Language,
+    path: Path,
+    report: Report,
+    source: str = "",
+    groups: Sequence[str] = (),
+    options: Options = Options(),  # it is frozen
 ) -> Iterator[Example]:
     """Annotated documents, and beside each the Doc that a pipeline is to annotate, which carries no gold.
 
@@ -22,6 +27,7 @@ def read_examples(
     source (str): Format; "": found out.
     groups (Sequence[str]): Span groups that entities go to, besides `doc.ents` and `doc.spans["entities"]`; a .spacy
         file has its own.
+    options (Options): How the format is read.
     RAISES (CorpusError): It cannot be read.
     """
     nlp.max_length = max(nlp.max_length, 10**9)
@@ -30,7 +36,7 @@ def read_examples(
             yield Example(_bare(nlp, reference, reference.has_unknown_spaces), reference)
         return
     placing = Placing(tuple(dict.fromkeys(("ents", ALL_ENTITIES, *groups))))
-    for document in read(path, source):
+    for document in read(path, source, options):
         reference = to_doc(document, nlp.make_doc, placing, report)
         yield Example(_bare(nlp, reference, document.tokens is not None), reference)
 

@@ -41,6 +41,21 @@ def write(nlp: Language, path: Path, n: int, absent: str = "PLACE") -> None:
     DocBin(docs=docs).to_disk(path)
 
 
+def test_columns_that_have_to_be_named_calibrate_as_their_docs_do(place: Path) -> None:
+    """The column that is taken where none is named has no entity."""
+    docs = DocBin().from_disk("dev.spacy").get_docs(spacy.blank("en").vocab)
+    lines = []
+    for doc in docs:
+        tags = [f"{token.ent_iob_}-{token.ent_type_}" if token.ent_type_ else "O" for token in doc]
+        lines += [f"{token.text}\t{tag}\tO\n" for token, tag in zip(doc, tags)] + ["\n"]
+    Path("dev.conll").write_text("".join(lines))
+    for data, more in (("dev.spacy", ()), ("dev.conll", ("--columns", "0,1"))):
+        result = run("calibrate", "training/model-best", data, f"of.{data}", *more)
+        assert result.exit_code == 0, result.output
+    one, other = (json.loads(Path(f"of.dev.{form}/calibration.json").read_text()) for form in ("spacy", "conll"))
+    assert other["settings"]["temperature"] == pytest.approx(one["settings"]["temperature"], rel=0.05)
+
+
 def test_it_writes_a_pipeline_with_what_was_measured(place: Path) -> None:
     result = run("calibrate", "training/model-best", "dev.spacy", "calibrated")
     assert result.exit_code == 0, result.output
