@@ -160,7 +160,8 @@ def train_here(
 
     began (Optional[Callable[[Training], None]]): Called before the first step; it may keep the training, to stop it.
     """
-    stdout, stderr = stdout or sys.stdout, stderr or sys.stderr
+    stdout = sys.stdout if stdout is None else stdout
+    stderr = sys.stderr if stderr is None else stderr
     if gpu_id >= 0:
         # torchrun gives each of its processes a GPU of its own
         require_gpu(int(os.environ.get("LOCAL_RANK", gpu_id)))
