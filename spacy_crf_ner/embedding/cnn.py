@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import drop, seeded, seeds
+from .rows import missing_rows
 
 # Tokens that are worked at once.
 CHUNK = 4096
-# In half precision on a CPU rows are filled up to whole numbers of these: oneDNN compiles, and keeps, a kernel for each
-# number of rows, and batches would hardly ever have the same.
-ROWS = 64
 
 ACTIVATIONS: Dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
@@ -80,7 +78,7 @@ class TextCNN(nn.Module):
         """`forward`, all at once."""
         n_tokens = len(vectors)
         vectors = drop(vectors, dropout, True)
-        more = _missing_rows(n_tokens, vectors.device)
+        more = _rows_to_add(n_tokens, vectors.device)
         if more:
             vectors = nn.functional.pad(vectors, (0, 0, 0, more))
             lengths = [*lengths, more]
@@ -104,7 +102,7 @@ class TextCNN(nn.Module):
         document = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(vectors.device)
         place = torch.arange(len(vectors), device=vectors.device) + gap * (document + 1)
         n_rows = len(vectors) + gap * (len(lengths) - 1)
-        row = vectors.new_zeros(n_rows + _missing_rows(n_rows, vectors.device) + 2 * gap, vectors.shape[1])
+        row = vectors.new_zeros(n_rows + _rows_to_add(n_rows, vectors.device) + 2 * gap, vectors.shape[1])
         row = row.index_copy(0, place, vectors)
         outputs = []
         for conv, size in zip(self.convolutions, self.kernel_sizes):
@@ -116,8 +114,9 @@ class TextCNN(nn.Module):
         return torch.cat(outputs, 1)
 
 
-def _missing_rows(n_rows: int, device: torch.device) -> int:
-    return -n_rows % ROWS if device.type == "cpu" and torch.is_autocast_enabled("cpu") else 0
+def _rows_to_add(n_rows: int, device: torch.device) -> int:
+    """How many rows to add where oneDNN computes: in half precision on a CPU."""
+    return missing_rows(n_rows) if device.type == "cpu" and torch.is_autocast_enabled("cpu") else 0
 
 
 class Chunk(NamedTuple):

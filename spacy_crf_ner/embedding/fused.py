@@ -10,6 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from .rows import filled_up
+
 # How a GELU is computed, by its name in a Hugging Face config.
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
@@ -36,11 +38,16 @@ class FusedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear, gelu: Optional[str]) -> None:
         super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
+        self.weight, self.bias, self.gelu = linear.weight, linear.bias, gelu
         self._after: Tuple[str, List[float], str] = ("gelu", [], gelu) if gelu else ("none", [], "")
 
     def forward(self, vectors: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(vectors, self.weight, self.bias, *self._after)
+        """vectors (Tensor): bfloat16, (..., n_in). RETURNS (Tensor): bfloat16, (..., n_out)."""
+        rows = vectors.flatten(0, -2)
+        # a kernel with a GELU takes ten times as long to compile as one without, which is not worth a copy
+        filled = filled_up(rows, copy=bool(self.gelu))
+        out = torch.ops.mkldnn._linear_pointwise(filled, self.weight, self.bias, *self._after)
+        return out[: len(rows)].unflatten(0, vectors.shape[:-1])
 
 
 def fuse(encoder: Any) -> Any:

@@ -1,13 +1,12 @@
 """An encoder whose linear layers multiply 8-bit integers, for prediction on a CPU.
 
-Weights are int8 with a scale for each output; activations uint8 with one scale and zero for each layer, found once from
-examples (Jacob et al. 2018). Since neither depends on what else is in a batch, neither does a result. What is left of
-    the
-error is made small in four ways. Large channels of an input are divided down, and the weights that meet them multiplied
-(SmoothQuant; Xiao et al. 2023); how far, and where the range of an input is cut, is searched for on the examples.
-Between a layer that is followed by GELU and the next linear layer all stays uint8; the few units there that are much
-larger than the others go aside in float32, as outliers do in LLM.int8 (Dettmers et al. 2022). And the mean error goes
-into the bias.
+Weights are int8 with a scale for each output; activations uint8 with one scale and zero for each layer, found once
+from examples (Jacob et al. 2018). Since neither depends on what else is in a batch, neither does a result. What is
+left of the error is made small in four ways. Large channels of an input are divided down, and the weights that meet
+them multiplied (SmoothQuant; Xiao et al. 2023); how far, and where the range of an input is cut, is searched for on
+the examples. Between a layer that is followed by GELU and the next linear layer all stays uint8; the few units there
+that are much larger than the others go aside in float32, as outliers do in LLM.int8 (Dettmers et al. 2022). And the
+mean error goes into the bias.
 
 The products are oneDNN's, through the operators that PyTorch's own compiler emits
 (`torch.ops.onednn.qlinear_pointwise`).
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .fused import GELU, followed_by_gelu
+from .rows import filled_up, room_for
 
 # How a layer is quantized, as JSON: see Int8Linear.
 Plan = Dict[str, Any]
@@ -106,8 +106,10 @@ class Int8Linear(nn.Module):
         if self._packed is None:
             self._packed = self._pack()
         weight, zeros, factor, shift = self._packed
-        integers = vectors
-        if vectors.dtype != torch.uint8:
+        rows = vectors.flatten(0, -2)
+        if vectors.dtype == torch.uint8:
+            integers = filled_up(rows)
+        else:
             integers = self.shared.quantize(vectors, self.plan["group"], factor, shift)
         out_scale, out_zero = self.plan["output"] or (1.0, 0)
         kind = torch.uint8 if self.plan["output"] else torch.float32
@@ -115,6 +117,7 @@ class Int8Linear(nn.Module):
         out = torch.ops.onednn.qlinear_pointwise(
             integers, *self.plan["input"], weight, self.scale, zeros, self.bias, out_scale, out_zero, kind, *after
         )
+        out = out[: len(rows)].unflatten(0, vectors.shape[:-1])
         if self.aside is None:
             return out
         if self.plan["output"]:
@@ -163,10 +166,15 @@ class Shared(threading.local):
         self._integers: Optional[Tensor] = None
 
     def quantize(self, vectors: Tensor, group: str, factor: Tensor, shift: Tensor) -> Tensor:
-        """vectors * factor + shift, cut off to 0 ... 255. What stands behind the point goes; shift has half a unit."""
+        """vectors * factor + shift, cut off to 0 ... 255. What stands behind the point goes; shift has half a unit.
+
+        vectors (Tensor): float32, (..., width). RETURNS (Tensor): uint8, (rows and a few more, width).
+        """
         if self._of is None or self._of[0] is not vectors or self._of[1] != group:
             self._of = (vectors, group)
-            self._integers = torch.addcmul(shift, vectors, factor).clamp_(0, 255).to(torch.uint8)
+            moved = torch.addcmul(shift, vectors, factor).clamp_(0, 255).flatten(0, -2)
+            self._integers = room_for(len(moved), moved.shape[1], torch.uint8)
+            self._integers[: len(moved)] = moved
         assert self._integers is not None
         return self._integers
 

@@ -11,6 +11,7 @@ from spacy.attrs import LENGTH, ORTH, SPACY
 from spacy.tokens import Doc
 
 from ..context import get_context
+from .rows import few_sizes
 
 Pooling = Literal["mean", "first", "last"]
 POOLINGS = ("mean", "first", "last")
@@ -284,7 +285,8 @@ class PieceTokenizer:
 class MicroBatch(NamedTuple):
     """Windows of like length that go through the encoder together, and what becomes of their pieces.
 
-    ids (np.ndarray): Input ids, padded with `pad_id`, int64, (windows, longest).
+    ids (np.ndarray): Input ids, padded with `pad_id`, int64, (windows, longest). The last window may be there more than
+        once, for a number of windows that has been there before; see `rows.few_sizes`.
     n_real (np.ndarray): How many of each row are not padding, int64, (windows,).
     tokens (np.ndarray): Tokens of the batch that have pieces here, int64, (here,).
     places (np.ndarray): Where the pieces of these tokens stand in the flattened ids, int64, (pairs,).
@@ -368,7 +370,8 @@ def batch_pieces(
         longest = windows[at][0].end - windows[at][0].start + frame
         n = len(windows) if budget is None else max(1, budget // longest)
         group = windows[at : at + n]
-        ids = np.full((len(group), longest), tokenizer.pad_id, dtype=np.int64)
+        n_rows = min(n, few_sizes(len(group))) if at else len(group)
+        ids = np.full((n_rows, longest), tokenizer.pad_id, dtype=np.int64)
         n_real = np.array([w.end - w.start + frame for w, _, _ in group])
         ids[:, :lead] = tokenizer.prefix
         for row, (w, start, doc_ids) in enumerate(group):
@@ -377,7 +380,8 @@ def batch_pieces(
             kept = slice(start + w.keep_start, start + w.keep_end)
             group_of[kept] = len(inputs)
             place_of[kept] = np.arange(w.keep_start, w.keep_end) + (row * longest + lead - w.start)
-        inputs.append((ids, n_real))
+        ids[len(group) :] = ids[len(group) - 1]
+        inputs.append((ids, np.pad(n_real, (0, n_rows - len(group)), mode="edge")))
         at += n
     pooled = [pieces.pooled(pooling) for pieces in documents]
     counts = np.concatenate([np.zeros(0, dtype=np.int64), *(own for _, own in pooled)])

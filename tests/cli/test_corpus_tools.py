@@ -3,38 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Dict
 
 import pytest
 import spacy
-from spacy.cli._util import app
 from spacy.tokens import Doc, DocBin
-from typer.testing import CliRunner
 
-import spacy_crf_ner.cli.app  # noqa: F401  (hangs the commands on spaCy's, as its entry point does)
 from spacy_crf_ner.corpora.formats import read as read_documents
 from spacy_crf_ner.corpora.standoff import read_standoff
 
-
-def run(*arguments: Any, ok: bool = True) -> Any:
-    result = CliRunner().invoke(app, ["crf-ner", *map(str, arguments)])
-    assert "Traceback" not in result.output
-    assert (result.exit_code == 0) == ok, result.output
-    return result
-
-
-def said(result: Any) -> str:
-    return " ".join(result.output.split())
-
-
-@pytest.fixture
-def notes(tmp_path: Path, demo_writer: Any) -> Path:
-    demo_writer(tmp_path / "notes", 12, 3)
-    return tmp_path / "notes"
-
-
-def read(path: Path) -> List[Doc]:
-    return list(DocBin().from_disk(path).get_docs(spacy.blank("en").vocab))
+from .running import read, run, said
 
 
 def files(folder: Path) -> Dict[str, bytes]:
@@ -66,8 +44,7 @@ def test_stats_writes_a_page_and_reads_from_standard_input(notes: Path, tmp_path
         "document_lengths.png",
     } <= names
     assert json.loads((tmp_path / "out" / "stats.json").read_text())["documents"] == 12
-    piped = CliRunner().invoke(app, ["crf-ner", "stats", "-", "--from", "columns"], input="a\tB-X\n\na\tO\n")
-    assert piped.exit_code == 0
+    piped = run("stats", "-", "--from", "columns", input="a\tB-X\n\na\tO\n")
     assert "annotated in some places" not in piped.stdout
     (tmp_path / "x.conll").write_text("a\tB-X\n\nb\tO\n\nab\tB-X\n\nab\tO\n")
     assert '"ab": 1 × X, 1 × nothing: x-000004, characters 0-2' in run("stats", tmp_path / "x.conll").stdout

@@ -94,6 +94,27 @@ def test_micro_batches_hold_every_piece_once_within_the_budget(encoder: str) -> 
     assert not pieces_of
 
 
+def test_what_is_left_over_comes_in_few_sizes(encoder: str) -> None:
+    tokenizer = load_tokenizer(encoder)
+    short = spacy.blank("en")("fever in Lyon")
+    pieces = tokenizer([short])[0]
+    longest = len(pieces.ids) + tokenizer.n_special
+    budget = 100 * longest
+    sizes = {}
+    for n in range(1, 100):
+        alone = batch_pieces(tokenizer, [pieces] * n, 128, 96, budget).micro_batches
+        assert [len(part.ids) for part in alone] == [n]
+        full, rest = batch_pieces(tokenizer, [pieces] * (100 + n), 128, 96, budget).micro_batches
+        assert len(full.ids) == 100
+        assert n <= len(rest.ids) <= min(100, n * 1.5)
+        assert len(rest.tokens) == n * len(short)
+        assert rest.places.max() < n * longest
+        assert (rest.ids == rest.ids[0]).all()
+        assert (rest.n_real == longest).all()
+        sizes[len(rest.ids)] = n
+    assert len(sizes) == 14
+
+
 def test_what_is_remembered_is_what_is_made_anew(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = load_tokenizer(encoder)
     nlp = spacy.blank("en")

@@ -1,5 +1,4 @@
 """Adversarial training: a second pass with moved embeddings, whose gradient is added."""
-# ruff: noqa: F811 (fixtures of another file)
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,17 +20,7 @@ from spacy_crf_ner.training.parameters import parameters
 
 from ..conftest import make_examples
 from ..embedding.test_pipe import make_shared
-from .test_loop import (  # noqa: F401
-    Stop,
-    changed,
-    config,
-    corpus_file,
-    digest,
-    stop_after,
-    train,
-    weights,
-    with_extras,
-)
+from .runs import Stop, changed, digest, stop_after, train, weights, with_extras
 
 WORDS = "crf_ner/encoder.embeddings.word_embeddings.weight"
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  (fixtures that come from test_loop)
 """Several corpora in one training: each with its batches and its pipes, and resumed in the middle of it all."""
 
 import os
@@ -27,18 +26,8 @@ from spacy_crf_ner.training.loop import Training
 from spacy_crf_ner.training.settings import CorpusExtras, TrainingExtras
 
 from ..conftest import make_examples
+from .runs import Stop, changed, digest, stop_after, train, weights, with_extras
 from .test_distributed import torchrun
-from .test_loop import (  # noqa: F401
-    Stop,
-    changed,
-    config,
-    corpus_file,
-    digest,
-    stop_after,
-    train,
-    weights,
-    with_extras,
-)
 
 NLP = spacy.blank("en")
 OWN = {"batcher": {"@batchers": "spacy_crf_ner.batch_by_tokens.v1", "size": 9}}

@@ -18,12 +18,12 @@ from thinc.api import Config
 
 from spacy_crf_ner.training.checkpoint import newest
 
-from .test_loop import changed, config, corpus_file, digest, train, weights, with_extras  # noqa: F401
+from .runs import changed, digest, train, weights, with_extras
 
 needs_distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
 
 
-def command(config: Config, output: Path, *arguments: str) -> List[str]:  # noqa: F811
+def command(config: Config, output: Path, *arguments: str) -> List[str]:
     path = output.with_suffix(".cfg")
     config.to_disk(path, interpolate=False)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
@@ -36,7 +36,7 @@ def torchrun(*arguments: Any) -> subprocess.CompletedProcess:
 
 @needs_distributed
 @pytest.mark.parametrize("pipeline", ["crf_ner", "tagger and crf_ner", "adversarial", "shared embedding"])
-def test_two_processes_are_one(config: Config, pipeline: str, tmp_path: Path) -> None:  # noqa: F811
+def test_two_processes_are_one(config: Config, pipeline: str, tmp_path: Path) -> None:
     config = changed(config, training__dropout=0.0, training__eval_frequency=5)
     if "tagger" in pipeline:
         config["nlp"]["pipeline"] = ["tagger", "crf_ner"]
@@ -70,7 +70,7 @@ def test_two_processes_are_one(config: Config, pipeline: str, tmp_path: Path) ->
 
 @pytest.mark.slow
 @needs_distributed
-def test_two_processes_resume_as_one_does(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_two_processes_resume_as_one_does(config: Config, tmp_path: Path) -> None:
     config = with_extras(config, checkpoint_steps=4)
     config["training"]["optimizer"]["total_steps"] = 30
     assert torchrun(changed(config, training__max_steps=11), tmp_path / "whole").returncode == 0
@@ -150,7 +150,7 @@ print(distributed.dist.is_initialized())
 
 
 @needs_distributed
-def test_processes_without_a_common_seed_are_refused(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_processes_without_a_common_seed_are_refused(config: Config, tmp_path: Path) -> None:
     done = torchrun(changed(config, system__seed=None), tmp_path / "two")
     assert done.returncode == 1
     assert "[training] seed = null: each of the 2 processes would begin with other weights" in " ".join(
@@ -172,7 +172,7 @@ def make():
 @pytest.mark.slow
 @needs_distributed
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_interrupts_all_processes(config: Config, number: int, tmp_path: Path) -> None:  # noqa: F811
+def test_a_signal_interrupts_all_processes(config: Config, number: int, tmp_path: Path) -> None:
     """torchrun itself ends with 1; the record says that it was interrupted, and the training goes on."""
     config = changed(config, training__max_steps=30)
     config = with_extras(config, hooks={"step_end": {"@callbacks": "tests.slow.v1"}}, curves=False)

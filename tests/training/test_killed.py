@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from thinc.api import Config
 
-from .test_loop import config, corpus_file, digest, with_extras  # noqa: F401
+from .runs import digest, with_extras
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
-def test_a_hundred_kills(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_a_hundred_kills(config: Config, tmp_path: Path) -> None:
     config["training"]["max_steps"] = 40
     config["training"]["eval_frequency"] = 10
     config["training"]["optimizer"].update(spike_guard="clip_mean", average_decay=0.9)

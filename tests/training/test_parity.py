@@ -1,5 +1,4 @@
 """The extended loop with its extras off is spacy train, and a batch in parts is the batch: by their gradients."""
-# ruff: noqa: F811 (fixtures of another file)
 
 import os
 import random
@@ -21,7 +20,7 @@ from spacy_crf_ner.training.optimizer import AdamW
 from spacy_crf_ner.training.parameters import parameters
 
 from ..conftest import TEXTS, make_examples, make_nlp
-from .test_loop import changed, config, corpus_file, train  # noqa: F401
+from .runs import changed, train
 
 
 class Taken(Exception):

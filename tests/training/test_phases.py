@@ -1,5 +1,4 @@
 """Phases: pipes that do not learn stay as they are to the last bit, and the others get what they need."""
-# ruff: noqa: F811 (fixtures of another file)
 
 from pathlib import Path
 from typing import Any, Dict, List
@@ -16,7 +15,7 @@ from spacy_crf_ner.training.loop import Training
 from spacy_crf_ner.training.phases import read_phases
 
 from ..conftest import make_examples
-from .test_loop import Stop, changed, config, corpus_file, digest, stop_after, train, weights, with_extras  # noqa: F401
+from .runs import Stop, changed, digest, stop_after, train, weights, with_extras
 
 PHASES = {"1": {"until_step": 4, "pipes": ["crf_ner"]}, "2": {"until_step": 8, "pipes": None}, "3": {"until_step": 0}}
 

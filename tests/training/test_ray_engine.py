@@ -16,8 +16,8 @@ from thinc.api import Config
 
 import spacy_crf_ner
 
+from .runs import digest, with_extras
 from .test_distributed import torchrun
-from .test_loop import changed, config, corpus_file, digest, with_extras  # noqa: F401
 
 # Ends the second process of two by SIGKILL after a step, once, or makes each step last a while.
 CODE = """
@@ -49,7 +49,7 @@ def ray_folder() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def command(config: Config, output: Path, *arguments: str) -> List[str]:  # noqa: F811
+def command(config: Config, output: Path, *arguments: str) -> List[str]:
     path, code = output.with_suffix(".cfg"), output.with_suffix(".py")
     config.to_disk(path, interpolate=False)
     code.write_text(CODE)
@@ -74,7 +74,7 @@ def score(output: Path) -> List[float]:
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_started_again_and_nothing_shows(
-    config: Config,  # noqa: F811
+    config: Config,
     ray_folder: str,
     tmp_path: Path,
 ) -> None:
@@ -93,7 +93,7 @@ def test_a_worker_that_is_killed_is_started_again_and_nothing_shows(
 
 @pytest.mark.slow
 def test_a_signal_is_passed_on_and_the_training_goes_on_later(
-    config: Config,  # noqa: F811
+    config: Config,
     ray_folder: str,
     tmp_path: Path,
 ) -> None:
@@ -122,7 +122,7 @@ def test_a_signal_is_passed_on_and_the_training_goes_on_later(
 
 @pytest.mark.slow
 def test_workers_that_die_too_often_end_the_training(
-    config: Config,  # noqa: F811
+    config: Config,
     ray_folder: str,
     tmp_path: Path,
 ) -> None:
@@ -133,7 +133,7 @@ def test_workers_that_die_too_often_end_the_training(
 
 
 def test_ray_that_is_not_there_is_named(
-    config: Config,  # noqa: F811
+    config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -153,11 +153,11 @@ def test_ray_that_is_not_there_is_named(
         ({"engine": "ray", "resume": True, "overwrite": True}, "choose one"),
     ],
 )
-def test_wrong_engines_are_named(config: Config, settings: dict, message: str, tmp_path: Path) -> None:  # noqa: F811
+def test_wrong_engines_are_named(config: Config, settings: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         spacy_crf_ner.train(config, tmp_path / "out", **settings)
 
 
-def test_ray_needs_an_output(config: Config) -> None:  # noqa: F811
+def test_ray_needs_an_output(config: Config) -> None:
     with pytest.raises(ValueError, match="needs an output"):
         spacy_crf_ner.train(config, engine="ray")

@@ -30,17 +30,7 @@ from spacy_crf_ner.training.standing import Standing
 from spacy_crf_ner.training.weights import statistics
 
 from ..conftest import ROOT, make_examples
-from .test_loop import (  # noqa: F401  (fixtures)
-    Stop,
-    changed,
-    config,
-    corpus_file,
-    digest,
-    stop_after,
-    train,
-    weights,
-    with_extras,
-)
+from .runs import Stop, changed, digest, stop_after, train, weights, with_extras
 
 
 class Terminal(io.StringIO):
@@ -53,7 +43,7 @@ def lines(path: Path) -> List[Dict[str, Any]]:
 
 
 @pytest.fixture
-def shown(config: Config) -> Config:  # noqa: F811
+def shown(config: Config) -> Config:
     config["training"]["logger"] = {"@loggers": "spacy_crf_ner.ProgressLogger.v1"}
     return with_extras(config, curves=False)
 
@@ -157,7 +147,7 @@ def test_a_file_gets_lines_now_and_then(shown: Config, monkeypatch: pytest.Monke
         spacy_crf_ner.train(shown)
 
 
-def test_spacys_own_bar_moves_at_each_step(config: Config) -> None:  # noqa: F811
+def test_spacys_own_bar_moves_at_each_step(config: Config) -> None:
     config["training"]["logger"] = {"@loggers": "spacy.ConsoleLogger.v3", "progress_bar": "train"}
     bar = Terminal()
     spacy_crf_ner.train(with_extras(config, curves=False), stdout=io.StringIO(), stderr=bar)
@@ -185,7 +175,7 @@ def test_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 # Metrics
 
 
-def test_metrics_name_groups_and_spikes(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_metrics_name_groups_and_spikes(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config["training"]["optimizer"].update(spike_guard="skip", spike_deviations=0.01, warmup_steps=0, decay="constant")
     config["training"]["optimizer"]["groups"] = {
         "encoder": {"pattern": "*/encoder.*", "learn_rate": 0.001, "frozen_until": 3},
@@ -210,7 +200,7 @@ def test_metrics_name_groups_and_spikes(config: Config, tmp_path: Path, monkeypa
 # Curves
 
 
-def test_curves_are_the_metrics(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_curves_are_the_metrics(config: Config, tmp_path: Path) -> None:
     _, history = train(config, tmp_path)
     data = re.search(r"const panels = (.*), colours", (tmp_path / "training.html").read_text())
     assert data is not None
@@ -225,7 +215,7 @@ def test_curves_are_the_metrics(config: Config, tmp_path: Path) -> None:  # noqa
     assert "http" not in re.sub(r"http://www.w3.org/2000/svg", "", (tmp_path / "training.html").read_text())
 
 
-def test_curves_change_nothing(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_curves_change_nothing(config: Config, tmp_path: Path) -> None:
     config = changed(config, training__dropout=0.3)
     train(with_extras(config, curves=True, weight_statistics=True), tmp_path / "with")
     train(with_extras(config, curves=False), tmp_path / "without")
@@ -235,7 +225,7 @@ def test_curves_change_nothing(config: Config, tmp_path: Path) -> None:  # noqa:
 
 
 def test_a_drawing_that_fails_is_said_once(
-    config: Config,  # noqa: F811
+    config: Config,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -292,7 +282,7 @@ def test_statistics_of_weights_are_numpys() -> None:
 
 
 def test_weights_are_looked_at_where_the_training_stands(
-    config: Config,  # noqa: F811
+    config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -322,7 +312,7 @@ def test_weights_are_looked_at_where_the_training_stands(
 
 
 def test_the_log_goes_on_and_has_the_traceback(
-    config: Config,  # noqa: F811
+    config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -344,7 +334,7 @@ def test_the_log_goes_on_and_has_the_traceback(
     assert (logger.level, [(handler, handler.level) for handler in logger.handlers]) == levels
 
 
-def test_the_console_hears_no_more_than_before(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_the_console_hears_no_more_than_before(config: Config, tmp_path: Path) -> None:
     heard: List[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: heard.append(record.levelname)  # type: ignore[method-assign]
@@ -357,7 +347,7 @@ def test_the_console_hears_no_more_than_before(config: Config, tmp_path: Path) -
     assert "INFO" not in heard
 
 
-def test_a_refused_resume_leaves_log_and_record(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_a_refused_resume_leaves_log_and_record(config: Config, tmp_path: Path) -> None:
     docs = [eg.reference for eg in make_examples(spacy.blank("en"))]
     train(with_extras(config, curves=False), tmp_path, train_docs=docs)
     before = [(tmp_path / name).read_bytes() for name in ("training.log", "run.json")]
@@ -367,7 +357,7 @@ def test_a_refused_resume_leaves_log_and_record(config: Config, tmp_path: Path) 
 
 
 def test_the_record_tells_how_it_went(
-    config: Config,  # noqa: F811
+    config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -404,7 +394,7 @@ def test_a_folder_of_a_corpus_has_one_hash(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "1.txt").write_text("x")
-    config = {  # noqa: F811
+    config = {
         "corpora": {"train": {"corpus": {"path": str(folder)}}, "dev": {"path": None}},
         "training": {"train_corpus": "corpora.train", "dev_corpus": "corpora.dev"},
     }
@@ -431,7 +421,7 @@ def test_the_record_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert git() is None
 
 
-def test_overwriting_removes_all_that_is_ours(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_overwriting_removes_all_that_is_ours(config: Config, tmp_path: Path) -> None:
     train(with_extras(config, weight_statistics=True), tmp_path)
     (tmp_path / "trackers.json").write_text('{"wandb": "a"}')
     train(with_extras(config, curves=False), tmp_path, overwrite=True)
@@ -450,7 +440,7 @@ def test_overwriting_removes_all_that_is_ours(config: Config, tmp_path: Path) ->
         train(config, folder)
 
 
-def test_docs_of_a_stream_have_no_share(config: Config) -> None:  # noqa: F811
+def test_docs_of_a_stream_have_no_share(config: Config) -> None:
     seen: List[Any] = []
 
     @spacy.registry.callbacks("tests.shares.v1")
@@ -470,7 +460,7 @@ def test_docs_of_a_stream_have_no_share(config: Config) -> None:  # noqa: F811
     assert {share for _, share in seen} == {None}
 
 
-def test_every_step_reaches_a_logger_that_wants_it(config: Config) -> None:  # noqa: F811
+def test_every_step_reaches_a_logger_that_wants_it(config: Config) -> None:
     from spacy_crf_ner.training.watching import watched_training
 
     steps: List[int] = []

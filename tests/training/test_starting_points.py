@@ -1,5 +1,4 @@
 """A trained pipeline as the beginning of another training, with labels added and removed."""
-# ruff: noqa: F811 (fixtures of another file)
 
 import os
 import pickle
@@ -20,7 +19,7 @@ from spacy_crf_ner.crf.model import head_module
 from spacy_crf_ner.tagging import tag_id
 
 from ..conftest import make_examples
-from .test_loop import Stop, changed, config, corpus_file, digest, stop_after, train, weights, with_extras  # noqa: F401
+from .runs import Stop, changed, digest, stop_after, train, weights, with_extras
 
 
 @pytest.fixture

@@ -17,22 +17,12 @@ from thinc.api import Config
 
 from spacy_crf_ner.training import trackers
 
-from .test_loop import (  # noqa: F401  (fixtures)
-    SMALL,
-    Stop,
-    changed,
-    config,
-    corpus_file,
-    digest,
-    stop_after,
-    train,
-    with_extras,
-)
+from .runs import Stop, changed, digest, stop_after, train, with_extras
 
 TEXT = "acetyl"  # a word of the corpus
 
 
-def with_logger(config: Config, name: str, **settings: Any) -> Config:  # noqa: F811
+def with_logger(config: Config, name: str, **settings: Any) -> Config:
     """The configuration with one of our trackers beside a console logger."""
     chained = {
         "@loggers": "spacy.ChainLogger.v1",
@@ -51,7 +41,7 @@ def read_events(folder: Path) -> Dict[str, List[Any]]:
     return {name: [(e.step, e.value) for e in found.Scalars(name)] for name in found.Tags()["scalars"]}
 
 
-def test_tensorboard_holds_what_the_metrics_say(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_tensorboard_holds_what_the_metrics_say(config: Config, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = with_extras(with_logger(config, "TensorBoardLogger", log_steps=1), curves=False, checkpoint_steps=3)
     _, history = train(config, tmp_path / "whole")
@@ -71,7 +61,7 @@ def test_tensorboard_holds_what_the_metrics_say(config: Config, tmp_path: Path) 
     }
 
 
-def test_spacys_own_loop_tells_of_evaluations(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_spacys_own_loop_tells_of_evaluations(config: Config, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = with_logger(config, "TensorBoardLogger", folder=str(tmp_path / "events"))
     with open(os.devnull, "w") as nowhere:
@@ -80,7 +70,7 @@ def test_spacys_own_loop_tells_of_evaluations(config: Config, tmp_path: Path) ->
 
 
 def test_a_run_of_mlflow_is_gone_on_with(
-    config: Config,  # noqa: F811
+    config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -105,7 +95,7 @@ def test_a_run_of_mlflow_is_gone_on_with(
     assert files == {"metrics.jsonl", "training.png", "training.html"}
 
 
-def test_wandb_writes_files_and_no_text(config: Config, tmp_path: Path) -> None:  # noqa: F811
+def test_wandb_writes_files_and_no_text(config: Config, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     config = with_extras(with_logger(config, "WandbLogger", project="tests", log_steps=1), curves=False)
     train(config, tmp_path)
@@ -158,7 +148,7 @@ def read(notes: Path) -> List[Any]:
 
 
 def test_a_resumed_run_has_the_same_name(
-    config: Config,  # noqa: F811
+    config: Config,
     notes: Path,
     tmp_path: Path,
 ) -> None:
@@ -176,7 +166,7 @@ def test_a_resumed_run_has_the_same_name(
 
 @pytest.mark.parametrize("fault", ["raise OSError('no route')", "import time; time.sleep(99)", "os._exit(3)"])
 def test_an_outage_changes_nothing(
-    config: Config,  # noqa: F811
+    config: Config,
     fault: str,
     notes: Path,
     tmp_path: Path,
@@ -196,7 +186,7 @@ def test_an_outage_changes_nothing(
 
 
 def test_settings_that_hold_text_are_not_told(
-    config: Config,  # noqa: F811
+    config: Config,
     notes: Path,
     tmp_path: Path,
 ) -> None:
@@ -216,7 +206,7 @@ def test_settings_that_hold_text_are_not_told(
 
 @pytest.mark.parametrize("name", ["TensorBoardLogger", "MLflowLogger", "WandbLogger"])
 def test_a_package_that_is_missing_is_named(
-    config: Config,  # noqa: F811
+    config: Config,
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
