@@ -4,7 +4,7 @@ Both keep learned scores (parameters) and hard constraints (buffers) apart: a mo
 no probability, whatever was learned. The constraints hold in likelihood, marginals and decoding alike.
 """
 
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torchcrf import CRF
 from .. import tagging
 from . import recursions
 from .recursions import FORBIDDEN, Chain, ForwardBackward, is_forbidden, log_normalizer, path_score, token_mask, working
+from .scans import Messages
 
 
 def _forbid(scores: Tensor, legal: Tensor) -> Tensor:
@@ -71,6 +72,12 @@ class _ChainMaths:
     ) -> ForwardBackward:
         """Forward and backward scores, from which every marginal follows; all scores divided by `temperature`."""
         return recursions.forward_backward(*self._tempered(emissions, possible, temperature), lengths)
+
+    def per_token(
+        self, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor] = None, temperature: float = 1.0
+    ) -> Union[Messages, ForwardBackward]:
+        """The same for those who ask for little of it: what `ForwardBackward` has methods for, and nothing else."""
+        return recursions.per_token(*self._tempered(emissions, possible, temperature), lengths)
 
     def entropy(
         self, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor] = None, temperature: float = 1.0

@@ -47,12 +47,11 @@ class SpanMarginals:
         n_tags = emissions.shape[2]
         if n_tags % 4 != 1:
             raise ValueError(f"Spans are read from BILUO tags, 1 + 4 a label; this chain has {n_tags} tags.")
-        scores = crf.forward_backward(emissions, lengths, possible, temperature)
+        self._scores = crf.per_token(emissions, lengths, possible, temperature)
+        self._left_offset, self._right_offset = self._scores.offsets()
         self._lengths = lengths.to(emissions.device)
         self._emissions = restrict(emissions / temperature, possible)
         self._transitions = crf.scores().transitions.double() / temperature
-        self._alpha, self._alpha_offset = scores.alpha, scores.alpha_offset
-        self._beta, self._beta_offset = scores.beta, scores.beta_offset
         # sums over runs of I tags; forbidden tokens are counted apart, since they would swallow the sum
         inside_ids = torch.arange(1 + INSIDE, emissions.shape[2], 4, device=emissions.device)
         loops = self._transitions[:, inside_ids, inside_ids]  # (chains, labels)
@@ -77,13 +76,12 @@ class SpanMarginals:
 
     def _log_z(self, row: Tensor, token: Tensor) -> Tensor:
         """log Z as it looks from a token: the same for all up to rounding, which cancels in a difference nearby."""
-        mass = torch.logsumexp(self._alpha[row, token].double() + self._beta[row, token], -1)
-        return mass + self._alpha_offset[row, token] + self._beta_offset[row, token]
+        return self._scores.log_mass(row, token) + self._left_offset[row, token] + self._right_offset[row, token]
 
     def _through(self, row: Tensor, start: Tensor, first: Tensor, last: Tensor, end: Tensor, inner: Tensor) -> Tensor:
         """P(tags `first` at start and `last` at end - 1, and what `inner` scores between them)."""
-        left = self._alpha[row, start, first] + self._alpha_offset[row, start]
-        right = self._beta[row, end - 1, last] + self._beta_offset[row, end - 1]
+        left = self._scores.log_left(row, start, first) + self._left_offset[row, start]
+        right = self._scores.log_right(row, end - 1, last) + self._right_offset[row, end - 1]
         return (left + inner + right - self._log_z(row, start)).clamp_max(0.0).exp()
 
     @torch.no_grad()
@@ -113,8 +111,9 @@ class SpanMarginals:
         From each token that begins an entity with enough probability the entity is grown for as long as the
         mass of all entities that go on keeps above the threshold, so that the work is bounded by 1 / threshold.
         """
-        marginals = torch.softmax(self._alpha + self._beta, -1)
-        marginals = marginals * token_mask(marginals, self._lengths)[..., None]
+        marginals = self._scores.marginals()
+        # rounding apart, which the last line sees to
+        marginals = marginals * token_mask(marginals, self._lengths)[..., None] * (1 + 1e-5)
         row, start, label = torch.nonzero(marginals[..., 1 + UNIT :: 4] >= threshold).T
         found = [torch.stack([row, start, start + 1, label], 1)]
         row, start, label = torch.nonzero(marginals[..., 1 + BEGIN :: 4] >= threshold).T

@@ -84,6 +84,28 @@ class ForwardBackward(NamedTuple):
         """log P(tag at t), normalised at each token, (batch, time, tags)."""
         return torch.log_softmax(self.alpha + self.beta, -1)
 
+    def marginals(self) -> Tensor:
+        """P(tag at t), (batch, time, tags); what stands in the padding means nothing."""
+        return self.log_marginals().exp()
+
+    # Of single tokens; rows, tokens and tags are int64, (asked,)
+
+    def log_left(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
+        """What `alpha` has of them, float64, (asked,)."""
+        return self.alpha[row, token, tag].double()
+
+    def log_right(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
+        """What `beta` has of them, float64, (asked,)."""
+        return self.beta[row, token, tag].double()
+
+    def log_mass(self, row: Tensor, token: Tensor) -> Tensor:
+        """log Z as it looks from a token, but for both offsets there, float64, (asked,)."""
+        return torch.logsumexp(self.alpha[row, token].double() + self.beta[row, token], -1)
+
+    def offsets(self) -> Tuple[Tensor, Tensor]:
+        """What was taken off on either side, float64, (batch, time) each."""
+        return self.alpha_offset, self.beta_offset
+
 
 def forward_backward(emissions: Tensor, chain: Chain, lengths: Tensor) -> ForwardBackward:
     """Forward and backward scores of a batch of chains; differentiable by autograd through time.

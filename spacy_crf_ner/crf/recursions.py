@@ -109,6 +109,10 @@ class _Solved:
             expected = expected.index_put((self.hard,), self._rest.expected_score())
         return expected
 
+    def per_token(self) -> Union[scans.Messages, ForwardBackward]:
+        """What can be asked of single tokens."""
+        return self.log_scores() if len(self.hard) else self.fast
+
     def log_scores(self) -> ForwardBackward:
         """Forward and backward scores of every token."""
         scores = self.fast.log_scores()
@@ -275,6 +279,16 @@ def forward_backward(emissions: Tensor, chain: Chain, lengths: Tensor) -> Forwar
     """
     check_lengths(emissions, chain, lengths)
     return _Solved(emissions, chain, lengths).check_legal().log_scores()
+
+
+@_without_autocast
+def per_token(emissions: Tensor, chain: Chain, lengths: Tensor) -> Union[scans.Messages, ForwardBackward]:
+    """The same for those who ask for little of it: what `ForwardBackward` has methods for, and nothing else.
+
+    Parameters and errors are those of `log_normalizer`.
+    """
+    check_lengths(emissions, chain, lengths)
+    return _Solved(emissions, chain, lengths).check_legal().per_token()
 
 
 @_without_autocast

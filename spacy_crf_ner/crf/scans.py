@@ -176,8 +176,23 @@ class Messages(NamedTuple):
         d_right = self.local * d_backward * share + self.right * direction
         return self._count(d_forward * self.right + self.forward * d_right, [(d_left, self.right), (left, d_right)])
 
-    def log_scores(self) -> ForwardBackward:
-        """The same as rescaled log scores."""
+    # Of single tokens, as `ForwardBackward` gives them: all logarithms would take as long as the messages did
+
+    def log_left(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
+        """float64, (asked,)"""
+        mass = self.forward[row, token, tag].double() * self.local[row, token, tag]
+        return (mass / self.forward_scale[row, token]).log()
+
+    def log_right(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
+        """float64, (asked,)"""
+        return self.backward[row, token, tag].double().log()
+
+    def log_mass(self, row: Tensor, token: Tensor) -> Tensor:
+        """float64, (asked,)"""
+        return (self.agreement[row, token].double() / self.forward_scale[row, token]).log()
+
+    def offsets(self) -> Tuple[Tensor, Tensor]:
+        """float64, (rows, time)"""
         shift, start, end = self.bounds
         steps = torch.arange(self.peaks.shape[1], device=self.peaks.device)
         left_to_go = self._last()[:, None] - steps
@@ -185,13 +200,16 @@ class Messages(NamedTuple):
         passed = torch.cumsum(self.forward_scale.double().log() + self.peaks, 1)
         to_come = self.backward_scale.double().log() + self.peaks
         to_come = to_come.sum(1, keepdim=True) - torch.cumsum(to_come, 1)
-        return ForwardBackward(
-            torch.where(on[..., None], self.left().log(), 0.0),
-            torch.where(on[..., None], self.backward.log(), 0.0),
+        return (
             torch.where(on, passed + start[:, None] + shift[:, None] * steps, 0.0),
             torch.where(on, to_come + end[:, None] + shift[:, None] * left_to_go, 0.0),
-            self.log_z,
         )
+
+    def log_scores(self) -> ForwardBackward:
+        """The same as rescaled log scores."""
+        on = token_mask(self.peaks, self.lengths)[..., None]
+        left, right = (torch.where(on, part.log(), 0.0) for part in (self.left(), self.backward))
+        return ForwardBackward(left, right, *self.offsets(), self.log_z)
 
 
 def messages(emissions: Tensor, chain: Chain, lengths: Tensor) -> Messages:
