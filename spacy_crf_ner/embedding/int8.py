@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from .fused import GELU, followed_by_gelu
-from .rows import filled_up, room_for
 
 # How a layer is quantized, as JSON: see Int8Linear.
 Plan = Dict[str, Any]
@@ -106,10 +105,8 @@ class Int8Linear(nn.Module):
         if self._packed is None:
             self._packed = self._pack()
         weight, zeros, factor, shift = self._packed
-        rows = vectors.flatten(0, -2)
-        if vectors.dtype == torch.uint8:
-            integers = filled_up(rows)
-        else:
+        integers = vectors
+        if vectors.dtype != torch.uint8:
             integers = self.shared.quantize(vectors, self.plan["group"], factor, shift)
         out_scale, out_zero = self.plan["output"] or (1.0, 0)
         kind = torch.uint8 if self.plan["output"] else torch.float32
@@ -117,7 +114,6 @@ class Int8Linear(nn.Module):
         out = torch.ops.onednn.qlinear_pointwise(
             integers, *self.plan["input"], weight, self.scale, zeros, self.bias, out_scale, out_zero, kind, *after
         )
-        out = out[: len(rows)].unflatten(0, vectors.shape[:-1])
         if self.aside is None:
             return out
         if self.plan["output"]:
@@ -166,15 +162,10 @@ class Shared(threading.local):
         self._integers: Optional[Tensor] = None
 
     def quantize(self, vectors: Tensor, group: str, factor: Tensor, shift: Tensor) -> Tensor:
-        """vectors * factor + shift, cut off to 0 ... 255. What stands behind the point goes; shift has half a unit.
-
-        vectors (Tensor): float32, (..., width). RETURNS (Tensor): uint8, (rows and a few more, width).
-        """
+        """vectors * factor + shift, cut off to 0 ... 255. What stands behind the point goes; shift has half a unit."""
         if self._of is None or self._of[0] is not vectors or self._of[1] != group:
             self._of = (vectors, group)
-            moved = torch.addcmul(shift, vectors, factor).clamp_(0, 255).flatten(0, -2)
-            self._integers = room_for(len(moved), moved.shape[1], torch.uint8)
-            self._integers[: len(moved)] = moved
+            self._integers = torch.addcmul(shift, vectors, factor).clamp_(0, 255).to(torch.uint8)
         assert self._integers is not None
         return self._integers
 

@@ -8,28 +8,27 @@ would grow for long.
 import torch
 from torch import Tensor
 
-# Rows are filled up to whole numbers of the first, and to whole numbers of the second where they are many.
-ROWS, MORE_ROWS = 64, 256
+ROWS = 64
 
 
-def missing_rows(n_rows: int) -> int:
-    """How many rows to add: fewer than ROWS to at most 4 * MORE_ROWS, fewer than MORE_ROWS to more than that."""
-    return -n_rows % (ROWS if n_rows <= 4 * MORE_ROWS else MORE_ROWS)
+def missing_rows(n_rows: int, whole: int = ROWS) -> int:
+    """How many rows to add, for a whole number of `whole`."""
+    return -n_rows % whole
 
 
 def few_sizes(n: int) -> int:
-    """The next of the numbers 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, …: two from a power of 2 to the next."""
-    coarse = max(0, n.bit_length() - 2)
+    """The next of the numbers 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, …: four from a power of 2 to the next."""
+    coarse = max(0, n.bit_length() - 3)
     return -(-n >> coarse) << coarse
 
 
 def room_for(n_rows: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Rows of whatever content on the CPU, (n_rows and those missing, width)."""
+    """Rows of whatever content on the CPU, (a whole number of ROWS, width)."""
     return torch.empty(n_rows + missing_rows(n_rows), width, dtype=dtype)
 
 
 def filled_up(rows: Tensor, copy: bool = True) -> Tensor:
-    """Rows with others of whatever content after them, (n and those missing, width).
+    """Rows with others of whatever content after them, (a whole number of ROWS, width).
 
     rows (Tensor): On the CPU, (n, width). Where their memory goes on far enough, as it does in what a layer made of
         such rows, nothing is copied.

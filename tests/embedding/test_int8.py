@@ -19,7 +19,6 @@ from spacy_crf_ner.embedding.int8 import Int8Linear, Shared, insert, make_int8, 
 from spacy_crf_ner.embedding.model import TransformerCNN
 
 from ..conftest import write_encoder
-from .shapes import Shapes
 
 pytestmark = pytest.mark.skipif(not int8.works(), reason="this processor has no instructions for int8")
 NLP = spacy.blank("en")
@@ -67,24 +66,6 @@ def test_gelu_and_integers_that_go_out(kind: str) -> None:
     # where the exact value lies between two integers either may come out
     assert ((out.double() - expected).abs() <= 1).all()
     assert (out.double() == expected).double().mean() > 0.98
-
-
-def test_rows_come_in_few_numbers_and_those_added_show_nowhere() -> None:
-    shared = Shared()
-    first = filled({**PLAN, "gelu": "none", "output": [0.02, 9]})
-    second = filled({**PLAN, "input": [0.02, 9], "smooth": False}, 20, 12)
-    first.shared = second.shared = shared
-    vectors = 3 * torch.randn(130, 24)
-    expected = second(first(vectors))
-    for shape in ((1, 7), (5, 9), (9, 13), (2, 65)):
-        n_rows = shape[0] * shape[1]
-        with Shapes() as shapes:
-            out = second(first(vectors[:n_rows].view(*shape, 24)))
-        assert {rows % 64 for rows, _ in shapes.seen} == {0}
-        assert [width for _, width in shapes.seen] == [24, 20]
-        assert out.shape == (*shape, 12)
-        assert torch.equal(out.flatten(0, 1), expected[:n_rows])
-        shared.clear()
 
 
 def test_units_aside_pass_in_float32() -> None:
