@@ -4,7 +4,7 @@ Both keep learned scores (parameters) and hard constraints (buffers) apart: a mo
 no probability, whatever was learned. The constraints hold in likelihood, marginals and decoding alike.
 """
 
-from typing import List, Optional, Tuple, Union
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ from torchcrf import CRF
 
 from .. import tagging
 from . import recursions
+from .log_domain import TokenScores
 from .recursions import FORBIDDEN, Chain, ForwardBackward, is_forbidden, log_normalizer, path_score, token_mask, working
-from .scans import Messages
 
 
 def _forbid(scores: Tensor, legal: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ class _ChainMaths:
 
     def per_token(
         self, emissions: Tensor, lengths: Tensor, possible: Optional[Tensor] = None, temperature: float = 1.0
-    ) -> Union[Messages, ForwardBackward]:
-        """The same for those who ask for little of it: what `ForwardBackward` has methods for, and nothing else."""
+    ) -> TokenScores:
+        """Forward and backward scores of single tokens, without those of all the others."""
         return recursions.per_token(*self._tempered(emissions, possible, temperature), lengths)
 
     def entropy(

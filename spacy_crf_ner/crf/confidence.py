@@ -112,11 +112,12 @@ class SpanMarginals:
         mass of all entities that go on keeps above the threshold, so that the work is bounded by 1 / threshold.
         """
         marginals = self._scores.marginals()
-        # rounding apart, which the last line sees to
-        marginals = marginals * token_mask(marginals, self._lengths)[..., None] * (1 + 1e-5)
-        row, start, label = torch.nonzero(marginals[..., 1 + UNIT :: 4] >= threshold).T
+        marginals = marginals * token_mask(marginals, self._lengths)[..., None]
+        # what rounding takes off must not lose an entity; the last filter is exact
+        reach = threshold * (1 - 1e-5)
+        row, start, label = torch.nonzero(marginals[..., 1 + UNIT :: 4] >= reach).T
         found = [torch.stack([row, start, start + 1, label], 1)]
-        row, start, label = torch.nonzero(marginals[..., 1 + BEGIN :: 4] >= threshold).T
+        row, start, label = torch.nonzero(marginals[..., 1 + BEGIN :: 4] >= reach).T
         end = start + 2
         while len(row):
             fits = end <= self._lengths[row]
@@ -124,7 +125,7 @@ class SpanMarginals:
             found.append(torch.stack([row, start, end, label], 1))
             begin, inside = 1 + 4 * label + BEGIN, 1 + 4 * label + INSIDE
             inner = self._inner(row, start, end, label)
-            goes_on = self._through(row, start, begin, inside, end, inner) >= threshold
+            goes_on = self._through(row, start, begin, inside, end, inner) >= reach
             row, start, label, end = row[goes_on], start[goes_on], label[goes_on], end[goes_on] + 1
         spans = torch.cat(found)
         spans = spans[self.probabilities(spans) >= threshold]

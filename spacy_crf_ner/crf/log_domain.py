@@ -8,7 +8,7 @@ and end (1 or batch, tags); lengths int64 on the CPU, (batch,), each from 1 to t
 longest first, and one that has ended takes no further work.
 """
 
-from typing import List, NamedTuple, Tuple
+from typing import List, NamedTuple, Protocol, Tuple
 
 import torch
 from torch import Tensor
@@ -63,6 +63,28 @@ class Counts(NamedTuple):
     end: Tensor
 
 
+class TokenScores(Protocol):
+    """What can be asked of single tokens of a batch whose messages are known.
+
+    row, token, tag: int64, (asked,), none of them in the padding.
+    """
+
+    def log_left(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
+        """Log mass of all that leads to a tag, its own score in it, but for the offset; float64, (asked,)."""
+
+    def log_right(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
+        """Log mass of all that can follow on a tag, but for the offset; float64, (asked,)."""
+
+    def log_mass(self, row: Tensor, token: Tensor) -> Tensor:
+        """log Z as it looks from a token, but for both offsets there; float64, (asked,)."""
+
+    def offsets(self) -> Tuple[Tensor, Tensor]:
+        """What was taken off each step on the left and on the right, float64, (batch, time) each."""
+
+    def marginals(self) -> Tensor:
+        """P(tag at t), (batch, time, tags); what stands in the padding means nothing."""
+
+
 class ForwardBackward(NamedTuple):
     """Rescaled forward and backward log scores of a batch, in its own order, 0 where padded.
 
@@ -84,27 +106,22 @@ class ForwardBackward(NamedTuple):
         """log P(tag at t), normalised at each token, (batch, time, tags)."""
         return torch.log_softmax(self.alpha + self.beta, -1)
 
-    def marginals(self) -> Tensor:
-        """P(tag at t), (batch, time, tags); what stands in the padding means nothing."""
-        return self.log_marginals().exp()
-
-    # Of single tokens; rows, tokens and tags are int64, (asked,)
+    # As TokenScores has it
 
     def log_left(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
-        """What `alpha` has of them, float64, (asked,)."""
         return self.alpha[row, token, tag].double()
 
     def log_right(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
-        """What `beta` has of them, float64, (asked,)."""
         return self.beta[row, token, tag].double()
 
     def log_mass(self, row: Tensor, token: Tensor) -> Tensor:
-        """log Z as it looks from a token, but for both offsets there, float64, (asked,)."""
         return torch.logsumexp(self.alpha[row, token].double() + self.beta[row, token], -1)
 
     def offsets(self) -> Tuple[Tensor, Tensor]:
-        """What was taken off on either side, float64, (batch, time) each."""
         return self.alpha_offset, self.beta_offset
+
+    def marginals(self) -> Tensor:
+        return self.log_marginals().exp()
 
 
 def forward_backward(emissions: Tensor, chain: Chain, lengths: Tensor) -> ForwardBackward:

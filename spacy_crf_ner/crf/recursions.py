@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import log_domain, scans
-from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward, is_forbidden, token_mask
+from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward, TokenScores, is_forbidden, token_mask
 
 Answer = TypeVar("Answer")
 
@@ -109,7 +109,7 @@ class _Solved:
             expected = expected.index_put((self.hard,), self._rest.expected_score())
         return expected
 
-    def per_token(self) -> Union[scans.Messages, ForwardBackward]:
+    def per_token(self) -> TokenScores:
         """What can be asked of single tokens."""
         return self.log_scores() if len(self.hard) else self.fast
 
@@ -282,10 +282,11 @@ def forward_backward(emissions: Tensor, chain: Chain, lengths: Tensor) -> Forwar
 
 
 @_without_autocast
-def per_token(emissions: Tensor, chain: Chain, lengths: Tensor) -> Union[scans.Messages, ForwardBackward]:
-    """The same for those who ask for little of it: what `ForwardBackward` has methods for, and nothing else.
+def per_token(emissions: Tensor, chain: Chain, lengths: Tensor) -> TokenScores:
+    """Forward and backward scores of single tokens, without those of all the others; no gradient.
 
-    Parameters and errors are those of `log_normalizer`.
+    Parameters and errors are those of `log_normalizer`. A single sequence that has to be worked in the log domain has
+    its whole batch put into logarithms.
     """
     check_lengths(emissions, chain, lengths)
     return _Solved(emissions, chain, lengths).check_legal().per_token()

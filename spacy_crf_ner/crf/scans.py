@@ -176,23 +176,19 @@ class Messages(NamedTuple):
         d_right = self.local * d_backward * share + self.right * direction
         return self._count(d_forward * self.right + self.forward * d_right, [(d_left, self.right), (left, d_right)])
 
-    # Of single tokens, as `ForwardBackward` gives them: all logarithms would take as long as the messages did
+    # As TokenScores has it: all logarithms would take as long as the messages did
 
     def log_left(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
-        """float64, (asked,)"""
         mass = self.forward[row, token, tag].double() * self.local[row, token, tag]
         return (mass / self.forward_scale[row, token]).log()
 
     def log_right(self, row: Tensor, token: Tensor, tag: Tensor) -> Tensor:
-        """float64, (asked,)"""
         return self.backward[row, token, tag].double().log()
 
     def log_mass(self, row: Tensor, token: Tensor) -> Tensor:
-        """float64, (asked,)"""
         return (self.agreement[row, token].double() / self.forward_scale[row, token]).log()
 
     def offsets(self) -> Tuple[Tensor, Tensor]:
-        """float64, (rows, time)"""
         shift, start, end = self.bounds
         steps = torch.arange(self.peaks.shape[1], device=self.peaks.device)
         left_to_go = self._last()[:, None] - steps

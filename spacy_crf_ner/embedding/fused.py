@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .rows import filled_up
+from .rows import with_rows_added
 
 # How a GELU is computed, by its name in a Hugging Face config.
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -44,8 +44,8 @@ class FusedLinear(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """vectors (Tensor): bfloat16, (..., n_in). RETURNS (Tensor): bfloat16, (..., n_out)."""
         rows = vectors.flatten(0, -2)
-        # a kernel with a GELU takes ten times as long to compile as one without, which is not worth a copy
-        filled = filled_up(rows, copy=bool(self.gelu))
+        # a kernel with a GELU is compiled in 15 ms, for which rows are copied; one without in 2 to 6, for which not
+        filled = with_rows_added(rows, copy=bool(self.gelu))
         out = torch.ops.mkldnn._linear_pointwise(filled, self.weight, self.bias, *self._after)
         return out[: len(rows)].unflatten(0, vectors.shape[:-1])
 

@@ -178,9 +178,11 @@ def forward(model: Embedding, docs: List[Doc], is_train: bool) -> Tuple[List[Flo
     settings = (window, stride, model.attrs["pooling"], running.precision)
     documents = module.tokenizer(docs)
     budget = module.budget(running.micro_batch_pieces, window, running.precision, is_train)
+    few_shapes = not is_train and module.compiles(running.precision)
 
     def plan(documents: List[DocPieces], known: Collection[int] = ()) -> PieceBatch:
-        return batch_pieces(module.tokenizer, documents, window, stride, budget, model.attrs["pooling"], known)
+        pooling = model.attrs["pooling"]
+        return batch_pieces(module.tokenizer, documents, window, stride, budget, pooling, known, few_shapes)
 
     if is_train:
         module.keep_vectors(running.cache, settings)

@@ -158,6 +158,10 @@ class TransformerCNNModule(nn.Module):
             self.found[key] = find_budget(self.device, lambda n: self._try_out(n, window, mode))
         return self.found[key]
 
+    def compiles(self, precision: Precision) -> bool:
+        """Whether kernels are compiled for each number of wordpieces; see `rows`."""
+        return self.device.type == "cpu" and precision in ("bf16", "int8")
+
     def _budget_key(self, precision: Precision, trains: bool) -> str:
         use = "training" if trains else "prediction"
         return f"micro_batch_pieces, {use}, {precision}, {device_name(self.device)}"

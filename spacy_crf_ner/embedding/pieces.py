@@ -285,8 +285,8 @@ class PieceTokenizer:
 class MicroBatch(NamedTuple):
     """Windows of like length that go through the encoder together, and what becomes of their pieces.
 
-    ids (np.ndarray): Input ids, padded with `pad_id`, int64, (windows, longest). The last window may be there more than
-        once, for a number of windows that has been there before; see `rows.few_sizes`.
+    ids (np.ndarray): Input ids, padded with `pad_id`, int64, (windows, longest). With `few_shapes` the last window may
+        be there more than once; see `rows`.
     n_real (np.ndarray): How many of each row are not padding, int64, (windows,).
     tokens (np.ndarray): Tokens of the batch that have pieces here, int64, (here,).
     places (np.ndarray): Where the pieces of these tokens stand in the flattened ids, int64, (pairs,).
@@ -340,6 +340,7 @@ def batch_pieces(
     budget: Optional[int],
     pooling: Pooling = "mean",
     known: Collection[int] = (),
+    few_shapes: bool = False,
 ) -> PieceBatch:
     """Pack the windows of documents.
 
@@ -348,6 +349,7 @@ def batch_pieces(
         window may exceed it. None: no limit.
     pooling (str): Which pieces make a token's vector.
     known (Collection[int]): Documents that are in the batch, but need no encoder any more.
+    few_shapes (bool): Fill up the last micro-batch, if it is not the only one, to one of few numbers of windows.
     """
     size, step = tokenizer.window(window, stride)
     first = np.cumsum([0, *(len(pieces.ids) for pieces in documents)])
@@ -370,7 +372,7 @@ def batch_pieces(
         longest = windows[at][0].end - windows[at][0].start + frame
         n = len(windows) if budget is None else max(1, budget // longest)
         group = windows[at : at + n]
-        n_rows = min(n, few_sizes(len(group))) if at else len(group)
+        n_rows = min(n, few_sizes(len(group))) if few_shapes and at else len(group)
         ids = np.full((n_rows, longest), tokenizer.pad_id, dtype=np.int64)
         n_real = np.array([w.end - w.start + frame for w, _, _ in group])
         ids[:, :lead] = tokenizer.prefix

@@ -5,42 +5,41 @@ megabyte. Texts have any number of wordpieces: without more ado the first of the
 would grow for long.
 """
 
-import torch
 from torch import Tensor
 
-ROWS = 64
+# Rows are filled up to a whole number of the first where they are few, of the second where they are many.
+TILE, ROWS = 16, 64
 
 
-def missing_rows(n_rows: int, whole: int = ROWS) -> int:
-    """How many rows to add, for a whole number of `whole`."""
-    return -n_rows % whole
+def missing_rows(n_rows: int) -> int:
+    """How many rows to add, to a whole number of TILE up to ROWS, and of ROWS beyond."""
+    return -n_rows % (TILE if n_rows <= ROWS else ROWS)
 
 
 def few_sizes(n: int) -> int:
-    """The next of the numbers 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, …: four from a power of 2 to the next."""
+    """The smallest of the numbers 0 to 8, 10, 12, 14, 16, 20, 24, … that is not below n.
+
+    There are four from a power of 2 to the next.
+    """
     coarse = max(0, n.bit_length() - 3)
     return -(-n >> coarse) << coarse
 
 
-def room_for(n_rows: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Rows of whatever content on the CPU, (a whole number of ROWS, width)."""
-    return torch.empty(n_rows + missing_rows(n_rows), width, dtype=dtype)
-
-
-def filled_up(rows: Tensor, copy: bool = True) -> Tensor:
-    """Rows with others of whatever content after them, (a whole number of ROWS, width).
+def with_rows_added(rows: Tensor, copy: bool = True) -> Tensor:
+    """Rows and, after them, those that are missing, of whatever content.
 
     rows (Tensor): On the CPU, (n, width). Where their memory goes on far enough, as it does in what a layer made of
         such rows, nothing is copied.
-    copy (bool): Whether they may be copied otherwise; if not, they are given back.
+    copy (bool): Whether they may be copied otherwise; if not, they are given back as they are.
+    RETURNS (Tensor): (n and the missing ones, width).
     """
     n_rows, width = rows.shape
-    more = missing_rows(n_rows)
-    end = rows.storage_offset() + (n_rows + more) * width
+    n_filled = n_rows + missing_rows(n_rows)
+    end = rows.storage_offset() + n_filled * width
     if rows.is_contiguous() and end * rows.element_size() <= rows.untyped_storage().nbytes():
-        return rows.as_strided((n_rows + more, width), (width, 1))
+        return rows.as_strided((n_filled, width), (width, 1))
     if not copy:
         return rows
-    filled = room_for(n_rows, width, rows.dtype)
+    filled = rows.new_empty(n_filled, width)
     filled[:n_rows] = rows
     return filled

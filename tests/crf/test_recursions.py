@@ -19,6 +19,7 @@ from spacy_crf_ner.crf.recursions import (
     log_token_probability,
     n_best,
     path_score,
+    per_token,
     token_marginals,
     viterbi,
 )
@@ -52,6 +53,28 @@ def random_emissions(n_tags: int) -> torch.Tensor:
 
 def single(chain: Chain, dtype: torch.dtype = torch.float32) -> Chain:
     return Chain(*(part.to(dtype) for part in chain))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_single_tokens_have_the_scores_that_all_have(kind: Tuple[int, int, float], dtype: torch.dtype) -> None:
+    chain, emissions = single(random_chain(*kind), dtype), random_emissions(kind[0]).to(dtype)
+    every = forward_backward(emissions, chain, LENGTHS)
+    asked = per_token(emissions, chain, LENGTHS)
+    row, token, tag = torch.nonzero(every.log_marginals().exp() > 1e-3).T
+    inside = token < LENGTHS[row]
+    row, token, tag = row[inside], token[inside], tag[inside]
+    assert set(row.tolist()) == set(range(len(LENGTHS)))
+    offset_left, offset_right = asked.offsets()
+    rounding = {"rtol": 0, "atol": 1e-4 if dtype == torch.float32 else 1e-10}
+    for offset, whole in ((offset_left, every.alpha_offset), (offset_right, every.beta_offset)):
+        torch.testing.assert_close(offset, whole, **rounding)
+    torch.testing.assert_close(asked.log_left(row, token, tag), every.alpha[row, token, tag].double(), **rounding)
+    torch.testing.assert_close(asked.log_right(row, token, tag), every.beta[row, token, tag].double(), **rounding)
+    log_z = asked.log_mass(row, token) + offset_left[row, token] + offset_right[row, token]
+    torch.testing.assert_close(log_z, every.log_z[row], **rounding)
+    expected = every.log_marginals()[row, token, tag].exp()
+    torch.testing.assert_close(asked.marginals()[row, token, tag], expected, **rounding)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -102,9 +102,11 @@ def test_what_is_left_over_comes_in_few_sizes(encoder: str) -> None:
     budget = 100 * longest
     sizes = {}
     for n in range(1, 100):
-        alone = batch_pieces(tokenizer, [pieces] * n, 128, 96, budget).micro_batches
+        alone = batch_pieces(tokenizer, [pieces] * n, 128, 96, budget, few_shapes=True).micro_batches
         assert [len(part.ids) for part in alone] == [n]
-        full, rest = batch_pieces(tokenizer, [pieces] * (100 + n), 128, 96, budget).micro_batches
+        _, exact = batch_pieces(tokenizer, [pieces] * (100 + n), 128, 96, budget).micro_batches
+        assert len(exact.ids) == n
+        full, rest = batch_pieces(tokenizer, [pieces] * (100 + n), 128, 96, budget, few_shapes=True).micro_batches
         assert len(full.ids) == 100
         assert n <= len(rest.ids) <= min(100, n * 1.25)
         assert len(rest.tokens) == n * len(short)

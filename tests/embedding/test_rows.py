@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from spacy_crf_ner.embedding.rows import ROWS, few_sizes, filled_up, room_for
+from spacy_crf_ner.embedding.rows import ROWS, TILE, few_sizes, missing_rows, with_rows_added
 
 
 def test_sizes_are_few_and_little_larger() -> None:
@@ -10,17 +10,22 @@ def test_sizes_are_few_and_little_larger() -> None:
     assert len({few_sizes(n) for n in range(1, 2049)}) == 8 + 4 * 8
 
 
-@pytest.mark.parametrize("n", [1, ROWS - 1, ROWS, ROWS + 1])
-def test_rows_are_filled_up_and_copied_only_where_they_must(n: int) -> None:
+def test_numbers_of_rows_are_few_and_fewer_than_a_tile_are_added_to_few() -> None:
+    assert [missing_rows(n) for n in (0, 1, 16, 17, 64, 65, 128, 2047)] == [0, 15, 0, 15, 0, 63, 0, 1]
+    assert len({n + missing_rows(n) for n in range(1, 2049)}) == 4 + 31
+
+
+@pytest.mark.parametrize("n", [1, TILE, ROWS - 1, ROWS, ROWS + 1])
+def test_rows_are_added_and_copied_only_where_they_must(n: int) -> None:
     rows = torch.randn(n, 3)
-    filled = filled_up(rows)
-    assert len(filled) == -(-n // ROWS) * ROWS
+    filled = with_rows_added(rows)
+    assert len(filled) == n + missing_rows(n)
     assert torch.equal(filled[:n], rows)
-    assert (filled.data_ptr() == rows.data_ptr()) == (n == ROWS)
-    assert len(filled_up(rows, copy=False)) == n
-    roomy = room_for(n, 3, torch.float32)[:n]
+    assert (filled.data_ptr() == rows.data_ptr()) == (missing_rows(n) == 0)
+    assert len(with_rows_added(rows, copy=False)) == n
+    roomy = torch.empty(len(filled), 3)[:n]
     roomy[:] = rows
-    again = filled_up(roomy, copy=False)
+    again = with_rows_added(roomy, copy=False)
     assert len(again) == len(filled)
     assert again.data_ptr() == roomy.data_ptr()
     assert torch.equal(again[:n], rows)
@@ -29,7 +34,7 @@ def test_rows_are_filled_up_and_copied_only_where_they_must(n: int) -> None:
 def test_memory_that_is_not_theirs_is_not_read() -> None:
     whole = torch.randn(ROWS, 3)
     last = whole[10:]
-    assert filled_up(last).data_ptr() != last.data_ptr()
-    assert torch.equal(filled_up(last)[: ROWS - 10], last)
+    assert with_rows_added(last).data_ptr() != last.data_ptr()
+    assert torch.equal(with_rows_added(last)[: ROWS - 10], last)
     slanted = torch.randn(3, ROWS - 1).T
-    assert torch.equal(filled_up(slanted)[: ROWS - 1], slanted)
+    assert torch.equal(with_rows_added(slanted)[: ROWS - 1], slanted)
