@@ -245,18 +245,11 @@ def test_a_threshold_only_takes_entities_away() -> None:
 def test_rounding_loses_no_entity_that_reaches_the_threshold() -> None:
     torch.manual_seed(0)
     crf = LinearChainCRF.biluo(2)
-    lost, certain = 0, 0
-    for scale in (3.0, 6.0, 12.0):
-        emissions = scale * torch.randn(20, 12, 9)
-        lengths = torch.full((20,), 12)
-        marginals = SpanMarginals(crf, emissions, lengths)
-        every = marginals.above(0.5)
-        probabilities = marginals.probabilities(every)
-        for threshold in (1.0, 1 - 1e-7, 1 - 3e-7, 0.9):
-            reach = {tuple(span) for span in every[probabilities >= threshold].tolist()}
-            found = {tuple(span) for span in marginals.above(threshold).tolist()}
-            assert found <= reach
-            lost += len(reach - found)
-            certain += len(reach)
-    assert lost == 0
-    assert certain > 100
+    emissions, lengths = 20 * torch.randn(60, 40, 9), torch.full((60,), 40)
+    marginals = SpanMarginals(crf, emissions, lengths)
+    every = marginals.above(0.5)
+    probabilities = marginals.probabilities(every)
+    for threshold in (1.0, 1 - 1e-7, 1 - 3e-7, 0.9):
+        reach = {tuple(span) for span in every[probabilities >= threshold].tolist()}
+        assert len(reach) > 100
+        assert {tuple(span) for span in marginals.above(threshold).tolist()} == reach
