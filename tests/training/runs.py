@@ -15,7 +15,8 @@ import spacy_crf_ner
 from spacy_crf_ner.training.checkpoint import newest
 from spacy_crf_ner.training.loop import Training
 
-SMALL = """
+# What is trained, and on what; `paths` and the encoder are to be filled in.
+PIPELINE = """
 [paths]
 train = null
 dev = null
@@ -48,7 +49,10 @@ path = ${paths.train}
 [corpora.dev]
 @readers = "spacy.Corpus.v1"
 path = ${paths.dev}
-
+"""
+SMALL = (
+    PIPELINE
+    + """
 [training]
 train_corpus = "corpora.train"
 dev_corpus = "corpora.dev"
@@ -74,6 +78,7 @@ total_steps = ${training.max_steps}
 [training.logger]
 @loggers = "spacy.ConsoleLogger.v1"
 """
+)
 
 
 def changed(config: Config, **settings: Any) -> Config:

