@@ -28,11 +28,12 @@ from spacy.training import Example
 from timing import device, in_turns, machine, read_texts
 
 from spacy_crf_ner.deployment.quantize import quantize
-from spacy_crf_ner.embedding.attention import filled_up
+from spacy_crf_ner.embedding.attention import quick_attention
 from spacy_crf_ner.embedding.dropout import Dropout
 from spacy_crf_ner.embedding.module import TransformerCNNModule
 from spacy_crf_ner.embedding.pieces import MicroBatch, batch_pieces
 from spacy_crf_ner.embedding.precision import DTYPES, computed_in
+from spacy_crf_ner.embedding.threads import side_by_side
 from spacy_crf_ner.training.batching import batch_by_tokens
 from spacy_crf_ner.training.optimizer import make_adamw
 
@@ -70,12 +71,16 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
     module.eval()
     encoder = module.predictor(precision) if engine else copy.deepcopy(module.encoder).to(DTYPES[precision])
 
+    def pass_through(micro_batch: MicroBatch) -> None:
+        with torch.inference_mode(), quick_attention(device()) if engine else contextlib.nullcontext():
+            ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
+            mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
+            encoder(input_ids=ids, attention_mask=mask)
+
     def run() -> None:
-        with torch.inference_mode(), filled_up(precision, device()) if engine else contextlib.nullcontext():
-            for micro_batch in (m for batch in batches for m in batch):
-                ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
-                mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
-                encoder(input_ids=ids, attention_mask=mask)
+        for batch in batches:
+            for _ in side_by_side(pass_through, batch) if engine else map(pass_through, batch):
+                pass
 
     return run
 

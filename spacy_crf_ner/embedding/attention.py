@@ -1,4 +1,4 @@
-"""Attention over short windows on a CPU, without the slow tail of its softmax."""
+"""Attention over short windows on a CPU: no slow tail of its softmax, and a dropout that costs little."""
 
 import contextlib
 from functools import cache
@@ -9,19 +9,17 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from .precision import Precision
+from .dropout import drop
 
-# Numbers that the processor takes at once, and from how many left over they are filled up.
-LANES, TAIL = 16, 6
+# Numbers that the processor takes at once, and from how many left over they are filled up. In bfloat16 always: so sums
+# are taken in the same order, however long the longest window of a batch is.
+LANES = 16
+TAILS = {torch.float32: 6, torch.bfloat16: 1}
 
 
-def filled_up(precision: Precision, device: torch.device) -> ContextManager[Any]:
-    """A context in which attention is computed by `attend`, where that is faster.
-
-    In half precision it is not: the other order of sums would show in what batch-mates change.
-    """
-    faster = precision not in ("bf16", "fp16") and device.type == "cpu" and _has_lanes()
-    return FilledUp() if faster else contextlib.nullcontext()
+def quick_attention(device: torch.device) -> ContextManager[Any]:
+    """A context in which attention is computed by `attend`, where that is faster."""
+    return QuickAttention() if device.type == "cpu" else contextlib.nullcontext()
 
 
 @cache
@@ -29,7 +27,7 @@ def _has_lanes() -> bool:
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
-class FilledUp(TorchFunctionMode):
+class QuickAttention(TorchFunctionMode):
     """Sees to torch's calls of `scaled_dot_product_attention`, whichever encoder makes them."""
 
     def __torch_function__(
@@ -45,23 +43,54 @@ def attend(
     attn_mask: Optional[Tensor] = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    **settings: Any,
+    scale: Optional[float] = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
-    """`scaled_dot_product_attention`, with keys that nothing attends to up to a whole number of LANES.
+    """`scaled_dot_product_attention`, on a CPU, by the fastest way that there is.
 
     query, key, value (Tensor): (windows, heads, pieces, width). attn_mask: What is added to the scores, or where they
         count, broadcast to (windows, heads, pieces, pieces). The rest is torch's.
     RETURNS (Tensor): (windows, heads, pieces, width).
+    """
+    # torch has no fused kernel with dropout, and in bfloat16 a slow one for the way back
+    learns = torch.is_grad_enabled() and query.requires_grad
+    usual = key.dim() == 4 and not is_causal and not enable_gqa
+    if usual and (dropout_p or (learns and key.dtype == torch.bfloat16)):
+        return attend_by_steps(query, key, value, attn_mask, dropout_p, scale)
+    if usual and not learns and _has_lanes():
+        key, value, attn_mask = fill_up(key, value, attn_mask)
+    return scaled_dot_product_attention(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )
+
+
+def fill_up(key: Tensor, value: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """Add keys that nothing attends to, up to a whole number of LANES.
 
     torch computes the softmax over the keys LANES at a time, and what is left over one by one: 127 keys take twice as
     long as 128.
     """
     n_keys = key.shape[-2]
-    unusual = key.dim() != 4 or key.dtype != torch.float32 or is_causal or dropout_p
-    if n_keys % LANES < TAIL or attn_mask is None or attn_mask.shape[-1] != n_keys or unusual:
-        return scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **settings)
+    if n_keys % LANES < TAILS.get(key.dtype, LANES):
+        return key, value, mask
     more = -n_keys % LANES
-    # filled up as they lie in memory, where the heads stand behind the keys
+    # as they lie in memory, where the heads stand behind the keys
     key, value = (pad(part.transpose(1, 2), (0, 0, 0, 0, 0, more)).transpose(1, 2) for part in (key, value))
-    mask = pad(attn_mask, (0, more), value=False if attn_mask.dtype == torch.bool else -torch.inf)
-    return scaled_dot_product_attention(query, key, value, mask, **settings)
+    if mask is None:
+        mask = key.new_zeros(1, 1, 1, n_keys)
+    mask = pad(
+        mask.expand(*mask.shape[:-1], n_keys), (0, more), value=False if mask.dtype == torch.bool else -torch.inf
+    )
+    return key, value, mask
+
+
+def attend_by_steps(
+    query: Tensor, key: Tensor, value: Tensor, mask: Optional[Tensor], dropout: float, scale: Optional[float]
+) -> Tensor:
+    """Attention with dropout, and a way back; the parameters are those of `attend`."""
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
+    # the probabilities of a softmax are float32 under autocast
+    shares = drop(scores.softmax(-1), dropout, True)
+    return shares.to(value.dtype) @ value

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from .memory import CPU_PREDICTION
 from .rows import with_rows_added
 
 # How a GELU is computed, by its name in a Hugging Face config.
@@ -23,6 +24,7 @@ def works() -> bool:
         generator = torch.Generator().manual_seed(0)
         vectors, weight = (torch.randn(n, 8, generator=generator).bfloat16() for n in (4, 6))
         expected = nn.functional.gelu(nn.functional.linear(vectors, weight).float())
+        weight = torch.ops.mkldnn._reorder_linear_weight(weight, len(vectors))
         found = torch.ops.mkldnn._linear_pointwise(vectors, weight, None, "gelu", [], "none")
         return bool(torch.allclose(found.float(), expected, atol=0.05))
     except (AttributeError, RuntimeError, TypeError):
@@ -38,7 +40,9 @@ class FusedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear, gelu: Optional[str]) -> None:
         super().__init__()
-        self.weight, self.bias, self.gelu = linear.weight, linear.bias, gelu
+        # laid out as oneDNN wants it, which otherwise would happen in each call
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), CPU_PREDICTION)
+        self.bias, self.gelu = linear.bias, gelu
         self._after: Tuple[str, List[float], str] = ("gelu", [], gelu) if gelu else ("none", [], "")
 
     def forward(self, vectors: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ from typing import Callable
 
 import torch
 
-# On a CPU more is no faster, and the activations of these stay near its caches.
-CPU_BUDGET = 2048
+# On a CPU more is no faster: in prediction the activations of these stay near the cache of the core that has them.
+CPU_TRAINING, CPU_PREDICTION = 2048, 1536
+# With how many a GPU is first tried.
+FIRST_TRIAL = 2048
 # On a GPU more than this is no faster.
 LARGEST_BUDGET = 65_536
 # Share of a GPU's free memory that one micro-batch may take; the rest is for token vectors, the CNN and the CRF.
@@ -23,7 +25,7 @@ def find_budget(device: torch.device, trial: Callable[[int], None]) -> int:
     trial (Callable[[int], None]): Runs a micro-batch of so many pieces, with its way back where there is one.
     RETURNS (int): A power of two; see `largest_budget`.
     """
-    size = CPU_BUDGET
+    size = FIRST_TRIAL
     while not _fits(trial, size):  # also for what is allocated once only
         if size == 1:
             raise out_of_memory(size)

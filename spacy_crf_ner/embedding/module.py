@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .attention import filled_up
+from .attention import quick_attention
 from .cache import Cache, VectorCache
 from .cnn import TextCNN
 from .dropout import SEED_STEP, seeded, seeds
 from .int8 import Int8Linear, Plan, insert, make_int8, observe, works
-from .memory import CPU_BUDGET, device_name, find_budget, out_of_memory
+from .memory import CPU_PREDICTION, CPU_TRAINING, device_name, find_budget, out_of_memory
 from .pieces import DocPieces, MicroBatch, PieceBatch, PieceTokenizer
 from .precision import Converted, LossScale, Precision, computed_in, warn_without_int8
+from .threads import side_by_side
 
 logger = logging.getLogger("spacy")
 
@@ -152,14 +153,14 @@ class TransformerCNNModule(nn.Module):
         if wanted != "auto":
             return min(wanted, self.found.get(key, wanted))
         if self.device.type != "cuda":
-            return CPU_BUDGET
+            return CPU_TRAINING if is_train else CPU_PREDICTION
         if key not in self.found:
             mode = self.mode(precision, is_train, is_train)
             self.found[key] = find_budget(self.device, lambda n: self._try_out(n, window, mode))
         return self.found[key]
 
     def compiles(self, precision: Precision) -> bool:
-        """Whether kernels are compiled for each number of wordpieces; see `rows`."""
+        """Whether oneDNN computes, with kernels that are compiled for each number of wordpieces; see `rows`."""
         return self.device.type == "cpu" and precision in ("bf16", "int8")
 
     def _budget_key(self, precision: Precision, trains: bool) -> str:
@@ -226,10 +227,22 @@ class TransformerCNNModule(nn.Module):
             return _Pool.apply(self, batch.micro_batches, n_tokens, mode, *parameters)
         with torch.no_grad():
             tokens = self.empty_tokens(n_tokens)
-            for micro_batch in batch.micro_batches:
-                for run in self.run(micro_batch, None, mode):
+            for runs in self._run_all(batch.micro_batches, mode):
+                for run in runs:
                     tokens.index_add_(0, run.tokens, run.part)
             return tokens
+
+    def _run_all(self, micro_batches: Sequence[MicroBatch], mode: Mode) -> Iterator[Iterable["_Run"]]:
+        """`run` without dropout or gradients."""
+        if not self.compiles(mode.precision):
+            # on a CPU the libraries for float32 are as fast with all threads at one product
+            return (self.run(micro_batch, None, mode) for micro_batch in micro_batches)
+
+        @torch.no_grad()
+        def work(micro_batch: MicroBatch) -> List["_Run"]:
+            return list(self.run(micro_batch, None, mode))
+
+        return side_by_side(work, micro_batches)
 
     def empty_tokens(self, n_tokens: int) -> Tensor:
         return self.no_pieces.new_zeros(n_tokens, len(self.layers) * len(self.no_pieces), requires_grad=False)
@@ -281,10 +294,11 @@ class TransformerCNNModule(nn.Module):
         """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, layers * hidden)."""
         ids, n_real, _, places, owners, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
         mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
-        mode.encoder.train(mode.drops)
+        if mode.encoder.training != mode.drops:
+            mode.encoder.train(mode.drops)
         # a predictor has its weights in its own precision
-        inside = computed_in(mode.precision, self.device) if mode.trains else filled_up(mode.precision, self.device)
-        with seeded(seed, self.device), inside:
+        inside = computed_in(mode.precision, self.device) if mode.trains else contextlib.nullcontext()
+        with seeded(seed, self.device), inside, quick_attention(self.device):
             hidden = self._encode(mode.encoder, ids, mask)  # (windows, longest, layers * hidden)
         if self._integers is not None:
             self._integers.clear()

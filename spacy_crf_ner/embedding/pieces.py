@@ -127,10 +127,10 @@ class DocPieces:
         return self.token_pieces[chosen], has.astype(np.int32)
 
 
-def align(offsets: Sequence[Sequence[Tuple[int, int]]], docs: Sequence[Doc]) -> List[Tuple[np.ndarray, np.ndarray]]:
+def align(offsets: Sequence[np.ndarray], docs: Sequence[Doc]) -> List[Tuple[np.ndarray, np.ndarray]]:
     """Which pieces each token has, by the characters that both cover.
 
-    offsets: First and last + 1 character of each piece, for each document.
+    offsets (Sequence[np.ndarray]): First and last + 1 character of each piece, for each document, int64, (pieces, 2).
     RETURNS: `token_pieces` and `token_counts` of each document, see DocPieces.
 
     All documents at once, as if their texts stood one after another.
@@ -142,7 +142,7 @@ def align(offsets: Sequence[Sequence[Tuple[int, int]]], docs: Sequence[Doc]) -> 
     starts, ends = borders[:-1], borders[:-1] + words[:, 0]
     first_token = np.cumsum([0, *(len(doc) for doc in docs)])
     first_piece = np.cumsum([0, *map(len, offsets)])
-    spans = np.array([span for document in offsets for span in document], dtype=np.int64).reshape(-1, 2)
+    spans = np.concatenate(offsets)
     spans += np.repeat(borders[first_token[:-1]], np.diff(first_piece))[:, None]
     # a piece [a, b) meets the tokens that end after a and start before b
     first = np.searchsorted(ends, spans[:, 0], side="right")
@@ -228,7 +228,7 @@ class PieceTokenizer:
         context_ids = {"": np.zeros(0, dtype=np.int32)}
         context_ids.update(zip(contexts, (_ids(encoding) for encoding in self._encode(contexts))))
         encodings = self._encode([doc.text for doc in fresh.values()])
-        aligned = align([encoding.offsets for encoding in encodings], list(fresh.values()))
+        aligned = align([_offsets(encoding) for encoding in encodings], list(fresh.values()))
         for (key, doc), encoding, (token_pieces, counts) in zip(fresh.items(), encodings, aligned):
             before, after = (context_ids[part] for part in get_context(doc))
             pieces = DocPieces(_ids(encoding), token_pieces, counts, before, after, key)
@@ -417,6 +417,11 @@ def _pool_into(
 
 def _ids(encoding: Any) -> np.ndarray:
     return np.asarray(encoding.ids, dtype=np.int32)
+
+
+def _offsets(encoding: Any) -> np.ndarray:
+    # an array at once: so many tuples, if they lived on, would set off Python's garbage collector time and again
+    return np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
 
 
 def _content(doc: Doc) -> Content:

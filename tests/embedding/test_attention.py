@@ -1,11 +1,11 @@
-from typing import Any
+from typing import Any, List
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from spacy_crf_ner.embedding import attention
-from spacy_crf_ner.embedding.attention import FilledUp, attend
+from spacy_crf_ner.embedding.attention import QuickAttention, attend, attend_by_steps
 
 
 def heads(windows: int, length: int, dtype: torch.dtype) -> list:
@@ -28,19 +28,29 @@ def test_it_is_attention(length: int, kind: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_only_a_long_tail_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    filled: list = []
+@pytest.mark.parametrize(("dtype", "shortest"), [(torch.float32, 6), (torch.bfloat16, 1), (torch.float16, 16)])
+def test_tails_are_filled_up(dtype: torch.dtype, shortest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_has_lanes", lambda: True)
+    seen: List[int] = []
 
-    def counted(*args: Any, **settings: Any) -> torch.Tensor:
-        filled.append(args)
-        return torch.nn.functional.pad(*args, **settings)
+    def spied(query: Any, key: Any, *args: Any, **settings: Any) -> torch.Tensor:
+        seen.append(key.shape[-2])
+        return scaled_dot_product_attention(query, key, *args, **settings)
 
-    monkeypatch.setattr(attention, "pad", counted)
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", spied)
     for length in range(1, 33):
-        before = len(filled)
-        mask = torch.ones(2, 1, length, length, dtype=torch.bool)
-        attend(*heads(2, length, torch.float32), attn_mask=mask)
-        assert (len(filled) > before) == (length % 16 >= 6)
+        attend(*heads(2, length, dtype))
+        assert seen.pop() == (-(-length // 16) * 16 if length % 16 >= shortest else length)
+
+
+def test_in_bfloat16_batch_mates_change_nothing() -> None:
+    query, key, value = heads(3, 21, torch.bfloat16)
+    alone = attend(query, key, value)
+    for longest in (22, 31, 32, 40):
+        # the same windows beside longer ones
+        wide = [torch.nn.functional.pad(part, (0, 0, 0, longest - 21), value=1.0) for part in (query, key, value)]
+        mask = (torch.arange(longest) < 21).expand(3, 1, longest, longest)
+        assert torch.equal(attend(*wide, attn_mask=mask)[:, :, :21], alone)
 
 
 def test_what_is_not_usual_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +65,7 @@ def test_what_is_not_usual_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_it_sees_the_calls_that_encoders_make() -> None:
     parts = heads(1, 23, torch.float32)
     mask = torch.zeros(1, 1, 23, 23)
-    with pytest.MonkeyPatch.context() as patch, FilledUp():
+    with pytest.MonkeyPatch.context() as patch, QuickAttention():
         patch.setattr(attention, "pad", lambda *_, **__: 1 / 0)
         assert torch.equal(parts[0] + 1, 1 + parts[0])
         with pytest.raises(ZeroDivisionError):
@@ -69,3 +79,49 @@ def test_arguments_may_come_by_position() -> None:
     torch.testing.assert_close(attend(query, key, value, mask, 0.0, False), expected)
     # a mask that is the same for all keys
     torch.testing.assert_close(attend(query, key, value, mask[..., :1]), expected)
+
+
+@pytest.mark.parametrize("kind", ["bool", "float", "none"])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_by_steps_it_is_attention_with_its_gradients(kind: str, scale: Any) -> None:
+    parts = [part.double().requires_grad_() for part in heads(3, 9, torch.float32)]
+    real = (torch.arange(9) < torch.tensor([9, 7, 1])[:, None])[:, None, None].expand(-1, 1, 9, -1)
+    masks = {"bool": real, "float": torch.zeros(real.shape).double().masked_fill(~real, -1e9), "none": None}
+    expected = scaled_dot_product_attention(*parts, attn_mask=masks[kind], scale=scale)
+    found = attend_by_steps(*parts, masks[kind], 0.0, scale)
+    torch.testing.assert_close(found, expected)
+    weight = torch.rand_like(found)
+    gradients = [torch.autograd.grad((out * weight).sum(), parts) for out in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_dropout_drops_what_is_attended_to() -> None:
+    query, key, _ = heads(2, 16, torch.float32)
+    # with unit vectors as values the shares themselves come out
+    values = torch.eye(16).expand(2, 4, 16, 16)
+    whole = attend(query, key, values)
+    torch.manual_seed(0)
+    shares = torch.stack([attend(query, key, values, dropout_p=0.25) for _ in range(200)])
+    dropped = shares == 0
+    assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.01)
+    kept = whole.expand_as(shares)[~dropped] / 0.75
+    torch.testing.assert_close(shares[~dropped], kept)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dropout", "learns", "by_steps"),
+    [
+        (torch.float32, 0.1, True, True),
+        (torch.float32, 0.0, True, False),
+        (torch.bfloat16, 0.0, True, True),
+        (torch.bfloat16, 0.0, False, False),
+    ],
+)
+def test_training_goes_by_steps_where_that_is_faster(
+    dtype: torch.dtype, dropout: float, learns: bool, by_steps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: List[Any] = []
+    monkeypatch.setattr(attention, "attend_by_steps", lambda *args: called.append(args))
+    query, key, value = heads(2, 7, dtype)
+    attend(query.requires_grad_(learns), key, value, dropout_p=dropout)
+    assert bool(called) == by_steps
