@@ -4,8 +4,8 @@
 
 MODEL is a trained pipeline with crf_ner in it; TEXTS a .spacy file, or a file with a text a line. "Bare" is Hugging
 Face's encoder alone, in prediction with its weights in that precision, in training under autocast, over the windows
-that the pipeline makes, sorted, packed and padded the same way, from arrays that are ready. "Engine" is the same
-encoder as the pipeline runs it in prediction; at int8, which Hugging Face's has not, this alone is compared with.
+that the pipeline makes, sorted, packed and padded the same way, from arrays that are ready; at int8, which Hugging
+Face's has not, with our integer layers in it. "Engine" is the same encoder as the pipeline runs it in prediction.
 Everything is measured in turns in one process; each figure is a median over rounds. Prints one JSON line:
 
     prediction   words (spaCy tokens) a second from text to doc.ents by nlp.pipe, of the bare encoder's forward pass
@@ -69,7 +69,9 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
     model = embedding(nlp)
     module, precision = model.shims[0].module, model.attrs["running"].precision
     module.eval()
-    encoder = module.predictor(precision) if engine else copy.deepcopy(module.encoder).to(DTYPES[precision])
+    encoder = module.predictor(precision) if engine or precision == "int8" else copy.deepcopy(module.encoder)
+    if precision in DTYPES and not engine:
+        encoder = encoder.to(DTYPES[precision])
 
     def pass_through(micro_batch: MicroBatch) -> None:
         with torch.inference_mode(), quick_attention(device()) if engine else contextlib.nullcontext():
@@ -96,8 +98,7 @@ def prediction(path: Path, texts: List[str], precisions: List[str], rounds: int)
         module = embedding(nlp).shims[0].module
         batches = [plan(nlp, group, False) for group in groups]
         tasks[f"{precision} engine"] = encoder_alone(nlp, batches, engine=True)
-        if precision != "int8":
-            tasks[f"{precision} bare"] = encoder_alone(nlp, batches, engine=False)
+        tasks[f"{precision} bare"] = encoder_alone(nlp, batches, engine=False)
 
         def pipe(nlp: Language = nlp, module: Any = module) -> None:
             module.tokenizer.forget()

@@ -84,13 +84,18 @@ def fill_up(key: Tensor, value: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor,
     return key, value, mask
 
 
+@torch.autocast("cpu", enabled=False)
 def attend_by_steps(
     query: Tensor, key: Tensor, value: Tensor, mask: Optional[Tensor], dropout: float, scale: Optional[float]
 ) -> Tensor:
-    """Attention with dropout, and a way back; the parameters are those of `attend`."""
+    """Attention with dropout, and a way back, in float32 at least; the parameters are those of `attend`.
+
+    Not in bfloat16, as torch's own is not: for products as small as these oneDNN is no faster, and it would compile,
+    and keep, six kernels for each shape that windows come in.
+    """
+    kind = query.dtype
+    query, key, value = (part.to(torch.promote_types(kind, torch.float32)) for part in (query, key, value))
     scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
-    # the probabilities of a softmax are float32 under autocast
-    shares = drop(scores.softmax(-1), dropout, True)
-    return shares.to(value.dtype) @ value
+    return (drop(scores.softmax(-1), dropout, True) @ value).to(kind)

@@ -9,7 +9,7 @@ from .dropout import drop, seeded, seeds
 from .rows import ROWS
 
 # Tokens that are worked at once.
-CHUNK = 2048
+CHUNK = 4096
 # Rows are filled up to whole numbers of this where that adds less than a tenth; see `rows`.
 MORE_ROWS = 256
 

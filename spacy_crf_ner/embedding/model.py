@@ -72,8 +72,8 @@ def TransformerCNN(
         only the rest: "memory", "gpu", "disk" (a temporary file) or "none".
     micro_batch_pieces (Union[int, str]): Most wordpieces, padding included, that go through the encoder in one call. It
         bounds memory, and has no influence on results. A training batch that is larger goes through it twice, but for
-        so many pieces. "auto": 2048 on a CPU, what fits into the memory of a GPU. It falls where a GPU runs out of
-        memory.
+        so many pieces. "auto": on a CPU 2048, in prediction 1536; what fits into the memory of a GPU. It falls where
+        a GPU runs out of memory.
     precision (str): "fp32", "bf16" or "fp16": what encoder and CNN are computed in. bf16 is at about twice the speed
         where the processor has it; fp16 is for GPUs that have not. Weights, their updates and the CRF are float32 all
         the same. "int8" is for pipelines that were quantized, see `deployment.quantize`.
