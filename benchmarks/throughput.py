@@ -73,6 +73,8 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
     if precision in DTYPES and not engine:
         encoder = encoder.to(DTYPES[precision])
 
+    together = engine and module.compiles(precision)
+
     def pass_through(micro_batch: MicroBatch) -> None:
         with torch.inference_mode(), quick_attention(device()) if engine else contextlib.nullcontext():
             ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
@@ -81,7 +83,7 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
 
     def run() -> None:
         for batch in batches:
-            for _ in side_by_side(pass_through, batch) if engine else map(pass_through, batch):
+            for _ in side_by_side(pass_through, batch) if together else map(pass_through, batch):
                 pass
 
     return run

@@ -11,10 +11,12 @@ from torch.overrides import TorchFunctionMode
 
 from .dropout import drop
 
-# Numbers that the processor takes at once, and from how many left over they are filled up. In bfloat16 always: so sums
-# are taken in the same order, however long the longest window of a batch is.
+# Numbers that the processor takes at once, and from how many left over they are filled up. In bfloat16 always: so the
+# order of most sums does not depend on how long the longest window of a batch is.
 LANES = 16
 TAILS = {torch.float32: 6, torch.bfloat16: 1}
+# Up to how many keys training in bfloat16 goes by steps also without dropout: they hold a number for each two pieces.
+MOST_STEPS = 512
 
 
 def quick_attention(device: torch.device) -> ContextManager[Any]:
@@ -55,7 +57,8 @@ def attend(
     # torch has no fused kernel with dropout, and in bfloat16 a slow one for the way back
     learns = torch.is_grad_enabled() and query.requires_grad
     usual = key.dim() == 4 and not is_causal and not enable_gqa
-    if usual and (dropout_p or (learns and key.dtype == torch.bfloat16)):
+    slow_back = learns and key.dtype == torch.bfloat16 and key.shape[-2] <= MOST_STEPS
+    if usual and (dropout_p or slow_back):
         return attend_by_steps(query, key, value, attn_mask, dropout_p, scale)
     if usual and not learns and _has_lanes():
         key, value, attn_mask = fill_up(key, value, attn_mask)
@@ -84,7 +87,6 @@ def fill_up(key: Tensor, value: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor,
     return key, value, mask
 
 
-@torch.autocast("cpu", enabled=False)
 def attend_by_steps(
     query: Tensor, key: Tensor, value: Tensor, mask: Optional[Tensor], dropout: float, scale: Optional[float]
 ) -> Tensor:
@@ -94,8 +96,11 @@ def attend_by_steps(
     and keep, six kernels for each shape that windows come in.
     """
     kind = query.dtype
-    query, key, value = (part.to(torch.promote_types(kind, torch.float32)) for part in (query, key, value))
-    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
-    return (drop(scores.softmax(-1), dropout, True) @ value).to(kind)
+    with torch.autocast("cpu", enabled=False):
+        query, key, value = (part.to(torch.promote_types(kind, torch.float32)) for part in (query, key, value))
+        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
+        if mask is not None:
+            # finite, so that a piece that may attend to nothing is no NaN
+            least = torch.finfo(scores.dtype if mask.dtype == torch.bool else mask.dtype).min
+            scores = scores.masked_fill(~mask, least) if mask.dtype == torch.bool else scores + mask.clamp_min(least)
+        return (drop(scores.softmax(-1), dropout, True) @ value).to(kind)

@@ -43,7 +43,7 @@ def test_tails_are_filled_up(dtype: torch.dtype, shortest: int, monkeypatch: pyt
         assert seen.pop() == (-(-length // 16) * 16 if length % 16 >= shortest else length)
 
 
-def test_in_bfloat16_batch_mates_change_nothing() -> None:
+def test_in_bfloat16_short_windows_do_not_depend_on_batch_mates() -> None:
     query, key, value = heads(3, 21, torch.bfloat16)
     alone = attend(query, key, value)
     for longest in (22, 31, 32, 40):
@@ -135,3 +135,20 @@ def test_under_autocast_the_steps_are_taken_in_float32() -> None:
     assert found.dtype == torch.bfloat16
     # rounded once, at the end; where products are rounded too, a third of the values differ
     assert (found == exact).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_what_may_attend_to_nothing_is_no_nan(kind: str) -> None:
+    parts = [part.requires_grad_() for part in heads(2, 5, torch.float32)]
+    real = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+    real[1, :, 3] = False
+    mask = real if kind == "bool" else torch.zeros(real.shape).masked_fill(~real, -torch.inf)
+    found = attend(*parts, attn_mask=mask, dropout_p=0.1)
+    gradients = torch.autograd.grad(found.sum(), parts)
+    assert all(part.isfinite().all() for part in (found, *gradients))
+
+
+def test_long_windows_without_dropout_hold_no_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "attend_by_steps", lambda *_: pytest.fail("by steps"))
+    query, key, value = heads(1, 513, torch.bfloat16)
+    attend(query.requires_grad_(), key, value)

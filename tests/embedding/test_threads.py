@@ -1,6 +1,7 @@
 import multiprocessing
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterator, List, Tuple
 
 import numpy as np
@@ -24,7 +25,7 @@ def three_threads() -> Iterator[None]:
 
 
 def look(item: int) -> Tuple[int, str, int]:
-    time.sleep(0.01 * (item % 2))
+    time.sleep(0.02 + 0.01 * (item % 2))
     return item, threading.current_thread().name, torch.get_num_threads()
 
 
@@ -88,6 +89,51 @@ def test_after_a_fork_there_are_others() -> None:
     assert results.get(timeout=60) == [*range(6)]
     process.join(60)
     assert process.exitcode == 0
+
+
+def test_other_threads_get_as_many_as_ever() -> None:
+    seen: List[int] = []
+
+    def ask(item: int) -> None:
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        time.sleep(0.1)  # until all have been told
+        thread.start()
+        thread.join()
+
+    list(side_by_side(ask, range(3)))
+    assert seen == [3, 3, 3]
+
+
+def test_where_no_thread_can_be_started_it_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = ThreadPoolExecutor.submit
+    left = [4]
+
+    def fail(self: Any, *args: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        return submit(self, *args)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", fail)
+    found = list(side_by_side(look, range(8)))
+    assert [item for item, _, _ in found] == [*range(8)]
+    assert [n for _, _, n in found] == [1] * 4 + [3] * 4
+
+
+def test_after_an_error_nothing_goes_on() -> None:
+    done: List[int] = []
+
+    def fail(item: int) -> None:
+        if item == 0:
+            raise ValueError("no")
+        time.sleep(0.05)
+        done.append(item)
+
+    with pytest.raises(ValueError, match="no"):
+        list(side_by_side(fail, range(30)))
+    n_done = len(done)
+    time.sleep(0.2)
+    assert len(done) == n_done < 7
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
