@@ -69,10 +69,9 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
     model = embedding(nlp)
     module, precision = model.shims[0].module, model.attrs["running"].precision
     module.eval()
-    encoder = module.predictor(precision) if engine or precision == "int8" else copy.deepcopy(module.encoder)
-    if precision in DTYPES and not engine:
-        encoder = encoder.to(DTYPES[precision])
-
+    encoder = module.predictor(precision)
+    if not engine and precision in DTYPES:
+        encoder = copy.deepcopy(module.encoder).to(DTYPES[precision])
     together = engine and module.compiles(precision)
 
     def pass_through(micro_batch: MicroBatch) -> None:

@@ -68,7 +68,10 @@ def attend(
 
 
 def fill_up(key: Tensor, value: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """Add keys that nothing attends to, up to a whole number of LANES.
+    """Add keys that nothing attends to, up to a whole number of LANES, where too many are left over (TAILS).
+
+    key, value (Tensor): (windows, heads, keys, width). mask: As in `attend`.
+    RETURNS: The three with more keys.
 
     torch computes the softmax over the keys LANES at a time, and what is left over one by one: 127 keys take twice as
     long as 128.

@@ -242,6 +242,8 @@ class TransformerCNNModule(nn.Module):
         def work(micro_batch: MicroBatch) -> List["_Run"]:
             return list(self.run(micro_batch, None, mode))
 
+        # here, since a thread must not begin while another is half-way through switching dropout off
+        mode.encoder.train(mode.drops)
         return side_by_side(work, micro_batches)
 
     def empty_tokens(self, n_tokens: int) -> Tensor:

@@ -156,3 +156,21 @@ def test_an_embedding_is_the_same_whatever_the_threads(
     one = np.concatenate(model.predict(docs))
     assert [n > 6 for n in used] == ([True] * 2 if precision == "bf16" else [])
     np.testing.assert_allclose(many, one, atol=1e-5 if precision == "fp32" else 0.05)
+
+
+def test_dropout_is_off_before_threads_begin(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"frozen_layers": "all", "cache": "memory", "precision": "bf16", "micro_batch_pieces": 12}
+    model = TransformerCNN(encoder, window=12, stride=9, **settings)  # type: ignore[arg-type]
+    model.initialize()
+    parts = [*model.shims[0].module.encoder.modules()]  # type: ignore[attr-defined]
+    seen: List[bool] = []
+
+    def watched(work: Any, items: Any) -> Iterator[Any]:
+        seen.append(any(part.training for part in parts))
+        return side_by_side(work, items)
+
+    monkeypatch.setattr(module_code, "side_by_side", watched)
+    # a step of training remembers what the frozen encoder gives, while all around it is in training
+    model.begin_update([Doc(Vocab(), words=["w"] * 40)])
+    assert seen
+    assert not any(seen)
