@@ -100,4 +100,7 @@ def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: O
         raise CorpusError(
             f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none."
         ) from error
-    return nlp.config
+    made = nlp.config
+    if made["nlp"]["tokenizer"] == {"@tokenizers": "spacy.Tokenizer.v1"}:
+        made["nlp"]["tokenizer"] = {"@tokenizers": "spacy_crf_ner.Tokenizer.v1"}
+    return made

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from . import log_domain, scans
 from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward, TokenScores, is_forbidden, token_mask
+from .viterbi import best_paths
 
 Answer = TypeVar("Answer")
 
@@ -337,7 +338,7 @@ def viterbi(emissions: Tensor, chain: Chain, lengths: Tensor) -> Tensor:
     RETURNS (Tensor): int64, (batch, time), 0 where padded.
     """
     check_lengths(emissions, chain, lengths)
-    return scans.best_paths(working(emissions.detach()), Chain(*(part.detach() for part in chain)), lengths)
+    return best_paths(working(emissions.detach()), Chain(*(part.detach() for part in chain)), lengths)
 
 
 @_without_autocast

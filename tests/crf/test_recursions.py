@@ -7,7 +7,8 @@ import pytest
 import torch
 from torchcrf import CRF
 
-from spacy_crf_ner.crf import log_domain, recursions, scans
+from spacy_crf_ner.crf import log_domain, recursions, scans, schedule
+from spacy_crf_ner.crf import viterbi as best
 from spacy_crf_ner.crf.chain import LinearChainCRF
 from spacy_crf_ner.crf.recursions import (
     FORBIDDEN,
@@ -279,7 +280,7 @@ def from_log_domain(emissions: torch.Tensor, chain: Chain, lengths: torch.Tensor
 def as_one(emissions: torch.Tensor, chain: Chain, lengths: torch.Tensor) -> torch.Tensor:
     """Viterbi without pieces."""
     whole = [
-        scans.best_paths(emissions[i : i + 1, :n], brute.part(chain, i), lengths[i : i + 1])
+        best.best_paths(emissions[i : i + 1, :n], brute.part(chain, i), lengths[i : i + 1])
         for i, n in enumerate(lengths.tolist())
     ]
     return torch.nn.utils.rnn.pad_sequence([path[0] for path in whole], batch_first=True)
@@ -289,9 +290,9 @@ def as_one(emissions: torch.Tensor, chain: Chain, lengths: torch.Tensor) -> torc
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sequences are cut, however little it pays."""
     size, warm_up = request.param
-    monkeypatch.setattr(scans, "WARM_UP", warm_up)
-    whole = scans._cut
-    monkeypatch.setattr(scans._Index, "cut", lambda self, step, token: whole(self.lengths, size))
+    monkeypatch.setattr(schedule, "WARM_UP", warm_up)
+    whole = schedule.cut_pieces
+    monkeypatch.setattr(schedule.Schedule, "cut", lambda self, step, token: whole(self.lengths, size))
 
 
 @pytest.mark.usefixtures("pieces")
@@ -337,7 +338,7 @@ def test_small_differences_between_pieces_do_not_add_up(dtype: torch.dtype) -> N
     for stays in (FORBIDDEN, -12.0):
         chain.transitions[0] = torch.tensor([[0.0, stays], [stays, 0.0]])
         emissions = torch.zeros(1, 4096, 2, dtype=dtype)
-        emissions[0, 5::32, 0] = 0.9 * scans.DIGITS[dtype].same
+        emissions[0, 5::32, 0] = 0.9 * schedule.DIGITS[dtype].same
         lengths = torch.tensor([4096])
         z, p = from_log_domain(emissions.double(), single(chain, torch.float64), lengths)
         torch.testing.assert_close(log_normalizer(emissions, chain, lengths), z, rtol=0, atol=1e-4)
@@ -360,14 +361,15 @@ def test_a_chain_that_never_forgets_is_not_run_again_and_again(monkeypatch: pyte
     chain = Chain(torch.full((1, 2, 2), FORBIDDEN), torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2))
     chain.transitions[0].fill_diagonal_(0.0)
     worked = 0
-    steps = scans._steps
+    steps = schedule.steps
 
     def counting(live: List[int], groups: int, *packed: torch.Tensor) -> Iterator[Tuple]:
         nonlocal worked
         worked += len(packed[0])
         return steps(live, groups, *packed)
 
-    monkeypatch.setattr(scans, "_steps", counting)
+    for room in (scans, best):
+        monkeypatch.setattr(room, "steps", counting)
     lengths = torch.tensor([6400])
     emissions = torch.zeros(1, 6400, 2)
     assert viterbi(emissions, chain, lengths).tolist() == [[1] * 6400]
@@ -377,7 +379,7 @@ def test_a_chain_that_never_forgets_is_not_run_again_and_again(monkeypatch: pyte
 
 
 def test_what_is_cut_is_all_there_once() -> None:
-    found = scans._cut(LONG, 32)
+    found = schedule.cut_pieces(LONG, 32)
     tokens = [
         (int(d), t) for d, start, n in zip(*found[:3]) for t in range(int(start), int(start + n))
     ]  # fmt: skip

@@ -7,9 +7,12 @@ import sys
 import pytest
 import torch
 
+from spacy_crf_ner.crf import on_chip as kernels
 from spacy_crf_ner.crf import scans
+from spacy_crf_ner.crf import viterbi as best
 from spacy_crf_ner.crf.chain import LinearChainCRF, PerLabelChains
 from spacy_crf_ner.crf.recursions import Chain, log_normalizer, token_marginals, viterbi
+from spacy_crf_ner.crf.schedule import Schedule
 
 from . import brute
 
@@ -23,7 +26,8 @@ LENGTHS = torch.tensor([5, 1, 4, 2])
 @pytest.fixture
 def on_chip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in float32 goes by the kernels, on the CPU too."""
-    monkeypatch.setattr(scans, "_on_chip", lambda emissions: emissions.dtype == torch.float32)
+    for room in (scans, best):
+        monkeypatch.setattr(room, "on_chip", lambda emissions: emissions.dtype == torch.float32)
 
 
 def chains(n_labels: int, overlap: bool) -> Chain:
@@ -60,11 +64,11 @@ def test_kernels_do_what_the_loops_do(n_labels: int, overlap: bool) -> None:
     prepared = scans.prepare(emissions, chain)
     moves, floor = scans._both_ways(prepared.moves), scans.DIGITS[torch.float32].floor
     kernel = recursions_triton.run_sums(prepared.local, moves, prepared.edges, lengths, floor)
-    loop = scans._Index(lengths, 40, n_chains, emissions.device).run_sums(prepared.local, moves, prepared.edges)[:2]
+    loop = scans.run_sums(Schedule(lengths, 40, n_chains, emissions.device), prepared.local, moves, prepared.edges)[:2]
     for a, b in zip(kernel, loop):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
     paths = recursions_triton.best_paths(emissions, *chain, lengths)
-    assert torch.equal(paths, scans.best_paths(emissions.double(), chain, lengths))
+    assert torch.equal(paths, best.best_paths(emissions.double(), chain, lengths))
 
 
 @pytest.mark.usefixtures("on_chip")
@@ -133,25 +137,25 @@ def test_the_kernels_are_for_float32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
         def __init__(self, dtype: torch.dtype, tags: int) -> None:
             self.dtype, self.shape = dtype, (1, 1, tags)
 
-    monkeypatch.setattr(scans, "_kernels_run", lambda device: True)
-    assert scans._on_chip(OnGpu(torch.float32, 256))  # type: ignore[arg-type]
-    assert not scans._on_chip(OnGpu(torch.float32, 257))  # type: ignore[arg-type]
-    assert not scans._on_chip(OnGpu(torch.float64, 5))  # type: ignore[arg-type]
-    assert not scans._on_chip(torch.zeros(1, 1, 5))
+    monkeypatch.setattr(kernels, "kernels_run", lambda device: True)
+    assert kernels.on_chip(OnGpu(torch.float32, 256))  # type: ignore[arg-type]
+    assert not kernels.on_chip(OnGpu(torch.float32, 257))  # type: ignore[arg-type]
+    assert not kernels.on_chip(OnGpu(torch.float64, 5))  # type: ignore[arg-type]
+    assert not kernels.on_chip(torch.zeros(1, 1, 5))
 
 
 def test_without_triton_the_loops_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler")
 
-    scans._kernels_run.cache_clear()
+    kernels.kernels_run.cache_clear()
     monkeypatch.setattr(recursions_triton, "run_sums", broken)
-    assert not scans._kernels_run(torch.device("cpu"))
+    assert not kernels.kernels_run(torch.device("cpu"))
     assert "no compiler" in caplog.text
-    scans._kernels_run.cache_clear()
+    kernels.kernels_run.cache_clear()
     monkeypatch.undo()
-    assert scans._kernels_run(torch.device(DEVICE))
-    scans._kernels_run.cache_clear()
+    assert kernels.kernels_run(torch.device(DEVICE))
+    kernels.kernels_run.cache_clear()
 
 
 @pytest.mark.usefixtures("on_chip")
