@@ -172,7 +172,7 @@ class TransformerCNNModule(nn.Module):
         longest = min(window, self.tokenizer.max_length)
         ids = np.full((max(1, n_pieces // longest), longest), self.tokenizer.pad_id, dtype=np.int64)
         one = np.zeros(1, dtype=np.int64)
-        batch = MicroBatch(ids, np.full(len(ids), longest), one, one, one, np.ones(1, dtype=np.float32))
+        batch = MicroBatch.of(ids, np.full(len(ids), longest), one, one, np.ones(1, dtype=np.float32))
         trained = self._trained() if mode.trains else []
         with torch.set_grad_enabled(bool(trained)):
             part = self._pool_windows(batch, 0, mode)
@@ -294,7 +294,7 @@ class TransformerCNNModule(nn.Module):
 
     def _pool_windows(self, micro_batch: MicroBatch, seed: Optional[int], mode: Mode) -> Tensor:
         """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, layers * hidden)."""
-        ids, n_real, _, places, owners, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
+        ids, n_real, _, begins, places, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
         mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
         if mode.encoder.training != mode.drops:
             mode.encoder.train(mode.drops)
@@ -304,8 +304,8 @@ class TransformerCNNModule(nn.Module):
             hidden = self._encode(mode.encoder, ids, mask)  # (windows, longest, layers * hidden)
         if self._integers is not None:
             self._integers.clear()
-        pieces = hidden.flatten(0, 1)[places].float().mul_(shares[:, None])
-        return pieces.new_zeros(len(micro_batch.tokens), pieces.shape[1]).index_add(0, owners, pieces)
+        pieces = hidden.flatten(0, 1).float()
+        return nn.functional.embedding_bag(places, pieces, begins, mode="sum", per_sample_weights=shares)
 
     def quantize(self, batches: Iterable[Tuple[Tensor, Tensor]]) -> Dict[str, Plan]:
         """Turn the encoder into one of integers, fitted to examples: input ids and attention mask of each."""

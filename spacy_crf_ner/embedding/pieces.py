@@ -288,30 +288,43 @@ class MicroBatch(NamedTuple):
     ids (np.ndarray): Input ids, padded with `pad_id`, int64, (windows, longest). With `few_shapes` the last window may
         be there more than once; see `rows`.
     n_real (np.ndarray): How many of each row are not padding, int64, (windows,).
-    tokens (np.ndarray): Tokens of the batch that have pieces here, int64, (here,).
-    places (np.ndarray): Where the pieces of these tokens stand in the flattened ids, int64, (pairs,).
-    owners (np.ndarray): Which of `tokens` each of them belongs to, int64, (pairs,).
+    tokens (np.ndarray): Tokens of the batch that have pieces here, int64, rising, (here,).
+    begins (np.ndarray): At which of the pairs each of them begins, int64, (here,).
+    places (np.ndarray): Where their pieces stand in the flattened ids, token after token, int64, (pairs,).
     shares (np.ndarray): What part of the token's vector each piece makes, float32, (pairs,).
     """
 
     ids: np.ndarray
     n_real: np.ndarray
     tokens: np.ndarray
+    begins: np.ndarray
     places: np.ndarray
-    owners: np.ndarray
     shares: np.ndarray
+
+    @classmethod
+    def of(
+        cls, ids: np.ndarray, n_real: np.ndarray, owners: np.ndarray, places: np.ndarray, shares: np.ndarray
+    ) -> "MicroBatch":
+        """owners: The token of each pair, (pairs,), rising."""
+        begins = np.flatnonzero(np.diff(owners, prepend=-1))
+        return cls(ids, n_real, owners[begins], begins, places, shares)
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The token of each pair, int64, (pairs,)."""
+        return np.repeat(self.tokens, np.diff(self.begins, append=len(self.places)))
 
     def halves(self) -> List["MicroBatch"]:
         """The same windows in two micro-batches."""
         parts = []
-        middle = len(self.ids) // 2
+        middle, longest = len(self.ids) // 2, self.ids.shape[1]
         for rows in (slice(0, middle), slice(middle, len(self.ids))):
-            first = rows.start * self.ids.shape[1]
-            here = (self.places >= first) & (self.places < rows.stop * self.ids.shape[1])
-            kept, owners = np.unique(self.owners[here], return_inverse=True)
-            places = self.places[here] - first
+            first = rows.start * longest
+            here = (self.places >= first) & (self.places < rows.stop * longest)
             parts.append(
-                MicroBatch(self.ids[rows], self.n_real[rows], self.tokens[kept], places, owners, self.shares[here])
+                MicroBatch.of(
+                    self.ids[rows], self.n_real[rows], self.owners[here], self.places[here] - first, self.shares[here]
+                )
             )
         return parts
 
@@ -409,9 +422,8 @@ def _pool_into(
     micro_batches = []
     for (ids, n_real), a, b in zip(inputs, borders, borders[1:]):
         pairs = order[a:b]
-        tokens, owners = np.unique(owner[pairs], return_inverse=True)
         shares = (1 / counts[owner[pairs]]).astype(np.float32)
-        micro_batches.append(MicroBatch(ids, n_real, tokens, place[pairs], owners, shares))
+        micro_batches.append(MicroBatch.of(ids, n_real, owner[pairs], place[pairs], shares))
     return micro_batches
 
 

@@ -70,16 +70,18 @@ def test_micro_batches_hold_every_piece_once_within_the_budget(encoder: str) -> 
     batch = batch_pieces(tokenizer, tokenizer(docs), window=20, stride=12, budget=50)
     pieces_of: Dict[int, List[int]] = defaultdict(list)
     shares_of: Dict[int, float] = defaultdict(float)
-    for ids, n_real, tokens, places, owners, shares in batch.micro_batches:
+    for part in batch.micro_batches:
+        ids, n_real, tokens, _, places, shares = part
         assert ids.size <= 50
         assert ids.shape[1] <= 20
         for row, n in zip(ids, n_real):
             assert row[0] == tokenizer.prefix[0]
             assert row[n - 1] == tokenizer.suffix[0]
             assert (row[n:] == tokenizer.pad_id).all()
-        for token, piece, share in zip(tokens[owners].tolist(), ids.flatten()[places].tolist(), shares.tolist()):
+        for token, piece, share in zip(part.owners.tolist(), ids.flatten()[places].tolist(), shares.tolist()):
             pieces_of[token].append(piece)
             shares_of[token] += share
+        assert tokens.tolist() == sorted(set(part.owners.tolist()))
     token = 0
     for doc in docs:
         ids = tokenizer([doc])[0].ids.tolist()
