@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .fused import GELU, followed_by_gelu
+from .rows import missing_rows, with_rows_added
 
 # How a layer is quantized, as JSON: see Int8Linear.
 Plan = Dict[str, Any]
@@ -105,8 +106,9 @@ class Int8Linear(nn.Module):
         if self._packed is None:
             self._packed = self._pack()
         weight, zeros, factor, shift = self._packed
-        integers = vectors
-        if vectors.dtype != torch.uint8:
+        if vectors.dtype == torch.uint8:
+            integers = with_rows_added(vectors.flatten(0, -2))
+        else:
             integers = self.shared.quantize(vectors, self.plan["group"], factor, shift)
         out_scale, out_zero = self.plan["output"] or (1.0, 0)
         kind = torch.uint8 if self.plan["output"] else torch.float32
@@ -114,6 +116,7 @@ class Int8Linear(nn.Module):
         out = torch.ops.onednn.qlinear_pointwise(
             integers, *self.plan["input"], weight, self.scale, zeros, self.bias, out_scale, out_zero, kind, *after
         )
+        out = out[: vectors[..., 0].numel()].unflatten(0, vectors.shape[:-1])
         if self.aside is None:
             return out
         if self.plan["output"]:
@@ -162,10 +165,15 @@ class Shared(threading.local):
         self._integers: Optional[Tensor] = None
 
     def quantize(self, vectors: Tensor, group: str, factor: Tensor, shift: Tensor) -> Tensor:
-        """vectors * factor + shift, cut off to 0 ... 255. What stands behind the point goes; shift has half a unit."""
+        """vectors * factor + shift, cut off to 0 ... 255. What stands behind the point goes; shift has half a unit.
+
+        RETURNS (Tensor): uint8, (n and the rows that are missing, width); see `rows`.
+        """
         if self._of is None or self._of[0] is not vectors or self._of[1] != group:
             self._of = (vectors, group)
-            self._integers = torch.addcmul(shift, vectors, factor).clamp_(0, 255).to(torch.uint8)
+            rows = torch.addcmul(shift, vectors, factor).clamp_(0, 255).flatten(0, -2)
+            self._integers = torch.empty(len(rows) + missing_rows(len(rows)), rows.shape[1], dtype=torch.uint8)
+            self._integers[: len(rows)] = rows
         assert self._integers is not None
         return self._integers
 
