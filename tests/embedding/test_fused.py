@@ -1,12 +1,12 @@
 import copy
-from typing import Any, List
+from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_crf_ner.embedding import fused
 
+from .shapes import Shapes
 from .test_int8 import batches, bert, distilbert, electra, relative_error, roberta, run
 
 pytestmark = pytest.mark.skipif(not fused.works(), reason="this build of torch lacks the operator")
@@ -29,19 +29,6 @@ def test_it_is_found_where_gelu_follows(make: Any, kind: Any) -> None:
     found = fused.followed_by_gelu(make())
     assert set(found.values()) == ({kind} if kind else set())
     assert len(found) == (2 if kind else 0)
-
-
-class Shapes(TorchDispatchMode):
-    """Writes down the rows that go into linear layers with oneDNN's operators, and their width."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: List[Any] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if "linear_pointwise" in str(func):
-            self.seen.append(tuple(args[0].shape))
-        return func(*args, **(kwargs or {}))
 
 
 def test_kernels_that_are_dear_to_compile_are_compiled_for_few_numbers_of_rows() -> None:

@@ -19,6 +19,7 @@ from spacy_crf_ner.embedding.int8 import Int8Linear, Shared, insert, make_int8, 
 from spacy_crf_ner.embedding.model import TransformerCNN
 
 from ..conftest import write_encoder
+from .shapes import Shapes
 
 pytestmark = pytest.mark.skipif(not int8.works(), reason="this processor has no instructions for int8")
 NLP = spacy.blank("en")
@@ -103,6 +104,19 @@ def test_layers_of_one_input_make_integers_of_it_once(monkeypatch: pytest.Monkey
     assert len(calls) == 1
     torch.testing.assert_close(layers[1](other).double(), reference(layers[1], other), rtol=1e-5, atol=1e-5)
     assert len(calls) == 2
+
+
+def test_kernels_are_compiled_for_few_numbers_of_rows() -> None:
+    first = filled({**PLAN, "gelu": "none", "output": [0.02, 9]})
+    second = filled({**PLAN, "smooth": False, "input": [0.02, 9]}, 20, 24)
+    with Shapes() as shapes:
+        for shape in ((5,), (3, 3), (2, 5, 7), (70,)):
+            vectors = torch.randn(*shape, 24)
+            middle = first(vectors)
+            assert (middle.shape, middle.dtype) == ((*shape, 20), torch.uint8)
+            out = second(middle)
+            torch.testing.assert_close(out.double(), reference(second, middle), rtol=1e-5, atol=1e-5)
+    assert shapes.seen == [(rows, width) for rows in (16, 16, 128, 128) for width in (24, 20)]
 
 
 def test_other_weights_are_taken_up() -> None:
