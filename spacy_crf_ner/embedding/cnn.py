@@ -78,42 +78,39 @@ class TextCNN(nn.Module):
 
     def embed(self, vectors: Tensor, lengths: List[int], dropout: float) -> Tensor:
         """`forward`, all at once."""
-        n_tokens = len(vectors)
         vectors = drop(vectors, dropout, True)
-        more = _rows_to_add(n_tokens, vectors.device)
-        if more:
-            vectors = nn.functional.pad(vectors, (0, 0, 0, more))
-            lengths = [*lengths, more]
         seen = self.normalize(vectors) if self.norm == "pre" else vectors
         paths = [] if self.bridge is None else [self.bridge(vectors)]
         if self.project is not None:
             hidden = ACTIVATIONS[self.activation](self._convolve(seen, lengths))
-            paths.append(self.project(drop(hidden, dropout, True)))
+            paths.append(self.project(drop(hidden, dropout, True))[: len(vectors)])
         out = paths[0] if len(paths) == 1 else paths[0] + paths[1]
-        return (self.normalize(out) if self.norm == "post" else out)[:n_tokens]
+        return self.normalize(out) if self.norm == "post" else out
 
     def _convolve(self, vectors: Tensor, lengths: List[int]) -> Tensor:
-        """All convolutions, each as one product of matrices, (tokens, channels).
-
-        They see one long row in which zeros keep the documents apart.
-        """
-        if torch.is_autocast_enabled(vectors.device.type):
+        """All convolutions, each as one product of matrices, (tokens and those of `_rows_to_add`, channels)."""
+        device = vectors.device
+        if torch.is_autocast_enabled(device.type):
             # before they are copied side by side
-            vectors = vectors.to(torch.get_autocast_dtype(vectors.device.type))
-        gap = max(self.kernel_sizes) - 1
-        document = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(vectors.device)
-        place = torch.arange(len(vectors), device=vectors.device) + gap * (document + 1)
-        n_rows = len(vectors) + gap * (len(lengths) - 1)
-        row = vectors.new_zeros(n_rows + _rows_to_add(n_rows, vectors.device) + 2 * gap, vectors.shape[1])
-        row = row.index_copy(0, place, vectors)
+            vectors = vectors.to(torch.get_autocast_dtype(device.type))
+        n_tokens = len(vectors)
+        # of each token, where its document begins and ends; those that fill up see nothing
+        more = _rows_to_add(n_tokens, device)
+        sizes = torch.tensor([*lengths, more])
+        ends = sizes.cumsum(0).repeat_interleave(sizes)[:, None]
+        begins = ends - sizes.repeat_interleave(sizes)[:, None]
+        begins[n_tokens:] = ends[n_tokens:]
+        token = torch.arange(n_tokens + more)[:, None]
+        nothing = nn.functional.pad(vectors, (0, 0, 0, 1))  # with a vector of zeros at its end
         outputs = []
         for conv, size in zip(self.convolutions, self.kernel_sizes):
             assert isinstance(conv, nn.Conv1d)
-            first, last = gap - (size - 1) // 2, len(row) - gap - (size - 1) // 2
-            seen = torch.cat([row[first + i : last + i] for i in range(size)], 1)  # (places, size * n_in)
+            neighbours = token + torch.arange(size) - (size - 1) // 2  # (tokens, size)
+            neighbours = torch.where((neighbours >= begins) & (neighbours < ends), neighbours, n_tokens)
+            around = nothing.index_select(0, neighbours.flatten().to(device)).view(len(token), -1)
             kernel = conv.weight.transpose(1, 2).flatten(1)  # (filters, size * n_in)
-            outputs.append(nn.functional.linear(seen, kernel, conv.bias)[place - gap])
-        return torch.cat(outputs, 1)
+            outputs.append(nn.functional.linear(around, kernel, conv.bias))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
 
 def _rows_to_add(n_rows: int, device: torch.device) -> int:
