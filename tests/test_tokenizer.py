@@ -32,31 +32,69 @@ def test_tokens_are_those_of_spacy(lang: str) -> None:
             assert cut(nlp.make_doc(text)) == cut(plain.make_doc(text))
 
 
+class Searches:
+    """Counts how often a tokenizer runs a regular expression over what it does not remember."""
+
+    def __init__(self, nlp: Language) -> None:
+        self.nlp = nlp
+        self._search = nlp.tokenizer.prefix_search
+        self._n = 0
+        nlp.tokenizer.prefix_search = self
+
+    def __call__(self, text: str) -> Any:
+        self._n += 1
+        return self._search(text)
+
+    def of(self, text: str) -> int:
+        self._n = 0
+        self.nlp.make_doc(text)
+        return self._n
+
+
 def test_what_is_behind_a_special_case_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    def searches(nlp: Language) -> int:
-        """Regular expressions that were run for a text that has been there before."""
-        found = []
-        search = nlp.tokenizer.prefix_search
-        nlp.tokenizer.prefix_search = lambda text: found.append(text) or search(text)
-        for _ in range(2):
-            found.clear()
-            nlp.make_doc(TEXT)
-        return len(found)
+    def second_time(nlp: Language) -> int:
+        searches = Searches(nlp)
+        searches.of(TEXT)
+        return searches.of(TEXT)
 
-    assert searches(spacy.blank("en")) > 100
-    # but for what holds a special case itself, such as (e.g.
-    assert searches(ours()) < 20
+    assert second_time(spacy.blank("en")) > 100
+    # but for what holds a special case itself, such as (e.g., and white space
+    assert second_time(ours()) < 40
     monkeypatch.setattr(room, "LONG", len(TEXT) + 1)
-    assert searches(ours()) > 100
+    assert second_time(ours()) > 100
 
 
-def test_special_cases_can_be_added() -> None:
+def test_words_are_looked_at_once() -> None:
+    searches = Searches(ours())
+    text = " ".join(f"word{i}" for i in range(500))
+    first = searches.of(text)
+    assert 500 <= first < 600
+    assert searches.of(text) == 0
+
+
+def test_as_many_words_are_remembered_as_spacy_has_room_for_and_the_first_to_come() -> None:
+    for nlp in (ours(), spacy.blank("en")):
+        searches = Searches(nlp)
+        words = " ".join(f"zebra{i}" for i in range(2000))
+        searches.of(words + " " + " ".join(f"{i}a" for i in range(20_000)))
+        assert searches.of(words) == 0
+        if isinstance(nlp.tokenizer, room.RememberingTokenizer):
+            assert len(nlp.tokenizer._seen) == nlp.tokenizer.max_cache_size == 10_000
+
+
+def test_rules_can_be_changed() -> None:
     nlp, plain = ours(), spacy.blank("en")
     for each in (nlp, plain):
         each.make_doc(TEXT)
-        each.tokenizer.add_special_case("pellet", [{"ORTH": "pel"}, {"ORTH": "let"}])
+        each.tokenizer.add_special_case(string="pellet", substrings=[{"ORTH": "pel"}, {"ORTH": "let"}])
+    assert not nlp.tokenizer._seen
     assert cut(nlp.make_doc(TEXT)) == cut(plain.make_doc(TEXT))
     assert "pel" in [token.text for token in nlp.make_doc(TEXT)]
+    searches = Searches(nlp)
+    searches.of(TEXT)
+    assert searches.of(TEXT) < 40
+    nlp.tokenizer.rules = plain.tokenizer.rules = {}
+    assert cut(nlp.make_doc(TEXT)) == cut(plain.make_doc(TEXT))
 
 
 def test_it_is_pickled_and_stored(tmp_path: Any) -> None:

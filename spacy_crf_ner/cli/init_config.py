@@ -1,5 +1,6 @@
 """`crf-ner init config`: a complete config from a template."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Optional
 
@@ -97,9 +98,11 @@ def make_config(lang: str, encoder: Optional[str], train: Optional[Path], dev: O
     try:
         nlp = util.load_model_from_config(config, auto_fill=True)
     except ImportError as error:
-        raise CorpusError(
-            f"--lang {lang}: spaCy has no such language. Use its two-letter code, or xx for none."
-        ) from error
+        if find_spec(f"spacy.lang.{lang}") is None:
+            why = "spaCy has no such language. Use its two-letter code, or xx for none."
+        else:
+            why = str(error)
+        raise CorpusError(f"--lang {lang}: {why}") from error
     made = nlp.config
     if made["nlp"]["tokenizer"] == {"@tokenizers": "spacy.Tokenizer.v1"}:
         made["nlp"]["tokenizer"] = {"@tokenizers": "spacy_crf_ner.Tokenizer.v1"}

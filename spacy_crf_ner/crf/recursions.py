@@ -1,7 +1,8 @@
 """What can be asked of a batch of linear chains: normaliser, marginals, best paths, entropy.
 
 Each question is answered by `scans` (products of probabilities, fast) for every sequence where that is
-exact, and by `log_domain` (slow, never wrong) for the rest; on a GPU `recursions_triton` does the scans.
+exact, and by `log_domain` (slow, never wrong) for the rest; best paths by `paths`. On a GPU `recursions_triton` does
+what `scans` and `paths` do.
 Log probabilities and scores come as float64, probabilities in the precision of the emissions (float32 for
 anything below); autocast has no part in either. log Z of float32 emissions is good to some 3e-8 of its size.
 
@@ -19,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from . import log_domain, scans
 from .log_domain import FORBIDDEN, Chain, Counts, ForwardBackward, TokenScores, is_forbidden, token_mask
-from .viterbi import best_paths
+from .paths import best_paths
 
 Answer = TypeVar("Answer")
 

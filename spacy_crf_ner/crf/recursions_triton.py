@@ -1,4 +1,4 @@
-"""The recursions of `scans` as one GPU kernel each: a program a sequence, its state on the chip.
+"""The recursions of `scans` and `paths` as one GPU kernel each: a program a sequence, its state on the chip.
 
 A loop over time in torch starts several kernels a token, and the GPU waits for most of them. Here the whole
 loop is one kernel, for both directions of all sequences at once. Needs Triton, which comes with torch for

@@ -21,8 +21,8 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
+from .kernels import on_chip
 from .log_domain import Chain, Counts, ForwardBackward, is_forbidden, token_mask
-from .on_chip import on_chip
 from .schedule import DIGITS, Pieces, Schedule, cut_pieces, steps
 
 # Tokens whose counts are added up in the precision of the emissions, before float64 takes over.
@@ -307,7 +307,7 @@ def run_linear(schedule: Schedule, gain: Tensor, push: Tensor, moves: Tensor) ->
 def _sum_steps(local: Tensor, moves: Tensor, given: Tensor, live: List[int], floor: float) -> Tuple[Tensor, Tensor]:
     """The loop of the sum-product recursion over packed tokens.
 
-    local (tokens, tags); moves (groups, tags, tags); given (groups, pieces, tags): First messages; live: See `_Packed`.
+    local (tokens, tags); moves (groups, tags, tags); given (groups, pieces, tags): First messages; live: See `Packed`.
     RETURNS: messages (tokens, tags), and their scales (tokens,).
     """
     arrived, scale = torch.empty_like(local), local.new_empty(len(local), 1)

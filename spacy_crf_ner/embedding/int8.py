@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .fused import GELU, followed_by_gelu
-from .rows import missing_rows, with_rows_added
+from .rows import copied_with_rows_added, with_rows_added
 
 # How a layer is quantized, as JSON: see Int8Linear.
 Plan = Dict[str, Any]
@@ -75,6 +75,8 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.plan = plan
         self.shared = shared
+        # of what goes out, if not integers
+        self.kind = torch.float32
         self.register_buffer("weight", torch.zeros(n_out, n_in, dtype=torch.int8))
         self.register_buffer("scale", torch.ones(n_out))
         self.register_buffer("bias", torch.zeros(n_out) if plan["bias"] else None)
@@ -102,26 +104,26 @@ class Int8Linear(nn.Module):
         )
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """vectors (Tensor): float32, or uint8 from the layer before, (..., n_in). RETURNS (Tensor): (..., n_out)."""
+        """vectors (Tensor): Floats, or uint8 from the layer before, (..., n_in). RETURNS (Tensor): (..., n_out)."""
         if self._packed is None:
             self._packed = self._pack()
         weight, zeros, factor, shift = self._packed
         if vectors.dtype == torch.uint8:
-            integers = with_rows_added(vectors.flatten(0, -2))
+            integers = with_rows_added(vectors.reshape(-1, vectors.shape[-1]))
         else:
             integers = self.shared.quantize(vectors, self.plan["group"], factor, shift)
         out_scale, out_zero = self.plan["output"] or (1.0, 0)
-        kind = torch.uint8 if self.plan["output"] else torch.float32
+        kind = torch.uint8 if self.plan["output"] else self.kind
         after: Tuple[str, List[float], str] = ("gelu", [], self.plan["gelu"]) if self.plan["gelu"] else ("none", [], "")
         out = torch.ops.onednn.qlinear_pointwise(
             integers, *self.plan["input"], weight, self.scale, zeros, self.bias, out_scale, out_zero, kind, *after
         )
-        out = out[: vectors[..., 0].numel()].unflatten(0, vectors.shape[:-1])
+        out = out[: vectors[..., 0].numel()].view(*vectors.shape[:-1], -1)
         if self.aside is None:
             return out
         if self.plan["output"]:
             bias = None if self.bias is None else self.bias[self.aside]
-            units = nn.functional.linear(vectors, self.aside_weight, bias)
+            units = nn.functional.linear(vectors.float(), self.aside_weight, bias)
             self.shared.aside = (out, nn.functional.gelu(units, approximate=self.plan["gelu"]))
             return out
         of, units = self.shared.aside
@@ -171,14 +173,13 @@ class Shared(threading.local):
         """
         if self._of is None or self._of[0] is not vectors or self._of[1] != group:
             self._of = (vectors, group)
-            rows = torch.addcmul(shift, vectors, factor).clamp_(0, 255).flatten(0, -2)
-            self._integers = torch.empty(len(rows) + missing_rows(len(rows)), rows.shape[1], dtype=torch.uint8)
-            self._integers[: len(rows)] = rows
+            rows = torch.addcmul(shift, vectors, factor).clamp_(0, 255).view(-1, vectors.shape[-1])
+            self._integers = copied_with_rows_added(rows, torch.uint8)
         assert self._integers is not None
         return self._integers
 
 
-def insert(encoder: Any, plans: Dict[str, Plan]) -> Shared:
+def insert(encoder: Any, plans: Dict[str, Plan]) -> None:
     """Put integer layers, still without weights, in the place of an encoder's linear ones.
 
     plans (Dict[str, Plan]): By the name of the layer.
@@ -192,7 +193,22 @@ def insert(encoder: Any, plans: Dict[str, Plan]) -> Shared:
         if plan["gelu"]:
             # it is part of the layer's own kernel now
             encoder.get_submodule(parent).intermediate_act_fn = nn.Identity()
-    return shared
+
+
+def rest_in_bfloat16(encoder: Any) -> Any:
+    """Let all that is not an integer layer compute in bfloat16, in an encoder of one's own."""
+    for module in encoder.modules():
+        if isinstance(module, Int8Linear):
+            module.kind = torch.bfloat16
+        else:
+            module._apply(lambda x: x.bfloat16() if x.is_floating_point() else x, recurse=False)
+    return encoder
+
+
+def let_go(encoder: Any) -> None:
+    """Have integer layers, if there are any, forget what they passed each other in the last run."""
+    shared = (module.shared for module in encoder.modules() if isinstance(module, Int8Linear))
+    next(shared, Shared()).clear()
 
 
 def restored(encoder: Any) -> Any:

@@ -5,6 +5,7 @@ megabyte. Texts have any number of wordpieces: without more ado the first of the
 would grow for long.
 """
 
+import torch
 from torch import Tensor
 
 # Rows are filled up to a whole number of the first where they are few, of the second where they are many.
@@ -38,8 +39,11 @@ def with_rows_added(rows: Tensor, copy: bool = True) -> Tensor:
     end = rows.storage_offset() + n_filled * width
     if rows.is_contiguous() and end * rows.element_size() <= rows.untyped_storage().nbytes():
         return rows.as_strided((n_filled, width), (width, 1))
-    if not copy:
-        return rows
-    filled = rows.new_empty(n_filled, width)
-    filled[:n_rows] = rows
+    return copied_with_rows_added(rows, rows.dtype) if copy else rows
+
+
+def copied_with_rows_added(rows: Tensor, kind: torch.dtype) -> Tensor:
+    """`with_rows_added` to a copy, of another kind of numbers."""
+    filled = rows.new_empty(len(rows) + missing_rows(len(rows)), rows.shape[1], dtype=kind)
+    filled[: len(rows)] = rows
     return filled

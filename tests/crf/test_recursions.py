@@ -7,8 +7,7 @@ import pytest
 import torch
 from torchcrf import CRF
 
-from spacy_crf_ner.crf import log_domain, recursions, scans, schedule
-from spacy_crf_ner.crf import viterbi as best
+from spacy_crf_ner.crf import log_domain, paths, recursions, scans, schedule
 from spacy_crf_ner.crf.chain import LinearChainCRF
 from spacy_crf_ner.crf.recursions import (
     FORBIDDEN,
@@ -280,7 +279,7 @@ def from_log_domain(emissions: torch.Tensor, chain: Chain, lengths: torch.Tensor
 def as_one(emissions: torch.Tensor, chain: Chain, lengths: torch.Tensor) -> torch.Tensor:
     """Viterbi without pieces."""
     whole = [
-        best.best_paths(emissions[i : i + 1, :n], brute.part(chain, i), lengths[i : i + 1])
+        paths.best_paths(emissions[i : i + 1, :n], brute.part(chain, i), lengths[i : i + 1])
         for i, n in enumerate(lengths.tolist())
     ]
     return torch.nn.utils.rnn.pad_sequence([path[0] for path in whole], batch_first=True)
@@ -368,7 +367,7 @@ def test_a_chain_that_never_forgets_is_not_run_again_and_again(monkeypatch: pyte
         worked += len(packed[0])
         return steps(live, groups, *packed)
 
-    for room in (scans, best):
+    for room in (scans, paths):
         monkeypatch.setattr(room, "steps", counting)
     lengths = torch.tensor([6400])
     emissions = torch.zeros(1, 6400, 2)

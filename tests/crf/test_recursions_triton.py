@@ -7,9 +7,8 @@ import sys
 import pytest
 import torch
 
-from spacy_crf_ner.crf import on_chip as kernels
-from spacy_crf_ner.crf import scans
-from spacy_crf_ner.crf import viterbi as best
+from spacy_crf_ner.crf import kernels, scans
+from spacy_crf_ner.crf import paths as paths_module
 from spacy_crf_ner.crf.chain import LinearChainCRF, PerLabelChains
 from spacy_crf_ner.crf.recursions import Chain, log_normalizer, token_marginals, viterbi
 from spacy_crf_ner.crf.schedule import Schedule
@@ -26,7 +25,7 @@ LENGTHS = torch.tensor([5, 1, 4, 2])
 @pytest.fixture
 def on_chip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in float32 goes by the kernels, on the CPU too."""
-    for room in (scans, best):
+    for room in (scans, paths_module):
         monkeypatch.setattr(room, "on_chip", lambda emissions: emissions.dtype == torch.float32)
 
 
@@ -68,7 +67,7 @@ def test_kernels_do_what_the_loops_do(n_labels: int, overlap: bool) -> None:
     for a, b in zip(kernel, loop):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
     paths = recursions_triton.best_paths(emissions, *chain, lengths)
-    assert torch.equal(paths, best.best_paths(emissions.double(), chain, lengths))
+    assert torch.equal(paths, paths_module.best_paths(emissions.double(), chain, lengths))
 
 
 @pytest.mark.usefixtures("on_chip")

@@ -8,8 +8,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .kernels import on_chip
 from .log_domain import Chain
-from .on_chip import on_chip
 from .schedule import DIGITS, Pieces, Schedule, steps
 
 
