@@ -69,9 +69,9 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
     model = embedding(nlp)
     module, precision = model.shims[0].module, model.attrs["running"].precision
     module.eval()
-    # with integer layers in it, all else is in float32 in Hugging Face's, where the pipeline's has bfloat16
-    plain = copy.deepcopy(module.encoder).to(DTYPES.get(precision, torch.float32))
-    encoder = module.predictor(precision) if engine else plain
+    encoder = module.predictor(precision)
+    if not engine and precision in DTYPES:
+        encoder = copy.deepcopy(module.encoder).to(DTYPES[precision])
     together = engine and module.compiles(precision)
 
     def pass_through(micro_batch: MicroBatch) -> None:

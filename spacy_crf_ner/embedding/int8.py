@@ -75,8 +75,6 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.plan = plan
         self.shared = shared
-        # of what goes out, if not integers
-        self.kind = torch.float32
         self.register_buffer("weight", torch.zeros(n_out, n_in, dtype=torch.int8))
         self.register_buffer("scale", torch.ones(n_out))
         self.register_buffer("bias", torch.zeros(n_out) if plan["bias"] else None)
@@ -104,7 +102,7 @@ class Int8Linear(nn.Module):
         )
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """vectors (Tensor): Floats, or uint8 from the layer before, (..., n_in). RETURNS (Tensor): (..., n_out)."""
+        """vectors (Tensor): float32, or uint8 from the layer before, (..., n_in). RETURNS (Tensor): (..., n_out)."""
         if self._packed is None:
             self._packed = self._pack()
         weight, zeros, factor, shift = self._packed
@@ -113,17 +111,17 @@ class Int8Linear(nn.Module):
         else:
             integers = self.shared.quantize(vectors, self.plan["group"], factor, shift)
         out_scale, out_zero = self.plan["output"] or (1.0, 0)
-        kind = torch.uint8 if self.plan["output"] else self.kind
+        kind = torch.uint8 if self.plan["output"] else torch.float32
         after: Tuple[str, List[float], str] = ("gelu", [], self.plan["gelu"]) if self.plan["gelu"] else ("none", [], "")
         out = torch.ops.onednn.qlinear_pointwise(
             integers, *self.plan["input"], weight, self.scale, zeros, self.bias, out_scale, out_zero, kind, *after
         )
-        out = out[: vectors[..., 0].numel()].view(*vectors.shape[:-1], -1)
+        out = out[: vectors[..., 0].numel()].view(*vectors.shape[:-1], out.shape[1])
         if self.aside is None:
             return out
         if self.plan["output"]:
             bias = None if self.bias is None else self.bias[self.aside]
-            units = nn.functional.linear(vectors.float(), self.aside_weight, bias)
+            units = nn.functional.linear(vectors, self.aside_weight, bias)
             self.shared.aside = (out, nn.functional.gelu(units, approximate=self.plan["gelu"]))
             return out
         of, units = self.shared.aside
@@ -173,13 +171,13 @@ class Shared(threading.local):
         """
         if self._of is None or self._of[0] is not vectors or self._of[1] != group:
             self._of = (vectors, group)
-            rows = torch.addcmul(shift, vectors, factor).clamp_(0, 255).view(-1, vectors.shape[-1])
+            rows = torch.addcmul(shift, vectors, factor).clamp_(0, 255).reshape(-1, vectors.shape[-1])
             self._integers = copied_with_rows_added(rows, torch.uint8)
         assert self._integers is not None
         return self._integers
 
 
-def insert(encoder: Any, plans: Dict[str, Plan]) -> None:
+def insert(encoder: Any, plans: Dict[str, Plan]) -> Shared:
     """Put integer layers, still without weights, in the place of an encoder's linear ones.
 
     plans (Dict[str, Plan]): By the name of the layer.
@@ -193,22 +191,7 @@ def insert(encoder: Any, plans: Dict[str, Plan]) -> None:
         if plan["gelu"]:
             # it is part of the layer's own kernel now
             encoder.get_submodule(parent).intermediate_act_fn = nn.Identity()
-
-
-def rest_in_bfloat16(encoder: Any) -> Any:
-    """Let all that is not an integer layer compute in bfloat16, in an encoder of one's own."""
-    for module in encoder.modules():
-        if isinstance(module, Int8Linear):
-            module.kind = torch.bfloat16
-        else:
-            module._apply(lambda x: x.bfloat16() if x.is_floating_point() else x, recurse=False)
-    return encoder
-
-
-def let_go(encoder: Any) -> None:
-    """Have integer layers, if there are any, forget what they passed each other in the last run."""
-    shared = (module.shared for module in encoder.modules() if isinstance(module, Int8Linear))
-    next(shared, Shared()).clear()
+    return shared
 
 
 def restored(encoder: Any) -> Any:

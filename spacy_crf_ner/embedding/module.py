@@ -12,7 +12,7 @@ from .attention import quick_attention
 from .cache import Cache, VectorCache
 from .cnn import TextCNN
 from .dropout import SEED_STEP, seeded, seeds
-from .int8 import Plan, insert, let_go, make_int8, observe, works
+from .int8 import Int8Linear, Plan, insert, make_int8, observe, works
 from .memory import CPU_PREDICTION, CPU_TRAINING, device_name, find_budget, out_of_memory
 from .pieces import DocPieces, MicroBatch, PieceBatch, PieceTokenizer
 from .precision import Converted, LossScale, Precision, computed_in, warn_without_int8
@@ -64,9 +64,7 @@ class TransformerCNNModule(nn.Module):
         self.mix = LayerMix(len(layers)) if len(layers) > 1 else None
         self.no_pieces = nn.Parameter(torch.zeros(hidden))
         self.cnn = TextCNN(hidden, width, **cnn)
-        self._quantized = bool(int8)
-        if int8:
-            insert(encoder, int8)
+        self._integers = insert(encoder, int8) if int8 else None
         # what was found while running, which is stored with the weights: budgets by device, the loss scale
         self.found: Dict[str, Any] = {}
         self.loss_scale: Optional[LossScale] = None
@@ -201,7 +199,7 @@ class TransformerCNNModule(nn.Module):
         RETURNS (Tensor): float32, (tokens, width).
         """
         if self.training:
-            if self._quantized or precision == "int8":
+            if self._integers is not None or precision == "int8":
                 raise ValueError(
                     "A quantized pipeline cannot be trained. Train the one that it was made of, then quantize."
                 )
@@ -304,8 +302,8 @@ class TransformerCNNModule(nn.Module):
         inside = computed_in(mode.precision, self.device) if mode.trains else contextlib.nullcontext()
         with seeded(seed, self.device), inside, quick_attention(self.device):
             hidden = self._encode(mode.encoder, ids, mask)  # (windows, longest, layers * hidden)
-        if self._quantized:
-            let_go(mode.encoder)
+        if self._integers is not None:
+            self._integers.clear()
         pieces = hidden.flatten(0, 1).float()
         return nn.functional.embedding_bag(places, pieces, begins, mode="sum", per_sample_weights=shares)
 
@@ -314,22 +312,23 @@ class TransformerCNNModule(nn.Module):
         self.eval()
         self._cache = None
         plans = make_int8(self.encoder, observe(self.encoder, batches))
-        self._quantized = True
+        self._integers = next(m.shared for m in self.encoder.modules() if isinstance(m, Int8Linear))
         return plans
 
     def predictor(self, precision: Precision) -> Any:
         """The encoder as it runs in prediction. RAISES (ValueError): int8 is asked of one that is not quantized."""
-        if not self._quantized:
+        if self._integers is None:
             if precision == "int8":
                 raise ValueError(
                     'precision = "int8" is for a pipeline that was quantized: '
                     "python -m spacy crf-ner quantize MODEL OUTPUT. This one was not; choose another precision."
                 )
             return self.encoder if precision == "fp32" else self._converted.get(self.encoder, precision)
-        if precision == "int8" and not (self.device.type == "cpu" and works()):
+        if precision == "int8" and self.device.type == "cpu" and works():
+            return self.encoder
+        if precision == "int8":
             warn_without_int8(self.device.type)
-            precision = "fp32"
-        return self._converted.get(self.encoder, precision)
+        return self._converted.get(self.encoder, "fp32" if precision == "int8" else precision)
 
     def _encode(self, encoder: Any, ids: Tensor, mask: Tensor) -> Tensor:
         """The wanted layers side by side."""

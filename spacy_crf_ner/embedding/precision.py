@@ -9,7 +9,7 @@ from typing import Any, ContextManager, Dict, Iterable, Literal
 import torch
 
 from . import fused
-from .int8 import rest_in_bfloat16, restored
+from .int8 import restored
 
 logger = logging.getLogger("spacy")
 
@@ -82,17 +82,11 @@ class Converted:
         state = (precision, [(p.data_ptr(), p._version) for p in parameters])
         if state != self._made_of:
             warn_of(precision, parameters[0].device.type, parameters[0].device.index)
-            self._encoder = self._convert(copy.deepcopy(encoder), precision).eval().requires_grad_(False)
+            self._encoder = restored(copy.deepcopy(encoder)).to(DTYPES[precision]).eval().requires_grad_(False)
+            if precision == "bf16" and parameters[0].device.type == "cpu" and cpu_has_bf16() and fused.works():
+                self._encoder = fused.fuse(self._encoder)
             self._made_of = state
         return self._encoder
-
-    @staticmethod
-    def _convert(encoder: Any, precision: Precision) -> Any:
-        quick = next(encoder.parameters()).device.type == "cpu" and cpu_has_bf16()
-        if precision == "int8":
-            return rest_in_bfloat16(encoder) if quick else encoder
-        encoder = restored(encoder).to(DTYPES[precision])
-        return fused.fuse(encoder) if precision == "bf16" and quick and fused.works() else encoder
 
     def drop(self) -> None:
         self._encoder = self._made_of = None

@@ -15,7 +15,6 @@ from torch import nn
 
 from spacy_crf_ner.embedding import int8
 from spacy_crf_ner.embedding import module as module_module
-from spacy_crf_ner.embedding import precision as precision_module
 from spacy_crf_ner.embedding.int8 import Int8Linear, Shared, insert, make_int8, observe, restored
 from spacy_crf_ner.embedding.model import TransformerCNN
 
@@ -291,29 +290,6 @@ def test_it_is_stored_and_runs_at_other_precisions_too(encoder: str) -> None:
         for a, b in zip(results[precision], exact):
             np.testing.assert_allclose(a, b, atol=0.6)
     assert not np.array_equal(results["int8"][1], results["fp32"][1])
-
-
-@pytest.mark.parametrize("has_bf16", [False, True])
-def test_the_rest_is_in_bfloat16_where_the_processor_has_it(
-    encoder: str, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(precision_module, "cpu_has_bf16", lambda: has_bf16)
-    model, _ = quantized(encoder)
-    module = model.shims[0].module
-    stored = model.to_bytes()
-    runs = module.predictor("int8")
-    ids, mask = batches(90)[0]
-    found, exact = run(runs, ids, mask), run(module.encoder, ids, mask)
-    assert found.dtype == (torch.bfloat16 if has_bf16 else torch.float32)
-    assert exact.dtype == torch.float32
-    assert torch.equal(found, exact) == (not has_bf16)
-    assert relative_error(found.float(), exact) < 0.03
-    for ours, own in zip(runs.modules(), module.encoder.modules()):
-        if isinstance(own, Int8Linear):
-            # scales and ranges keep their digits
-            assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(ours.buffers(), own.buffers()))
-    assert runs is module.predictor("int8")
-    assert model.to_bytes() == stored
 
 
 def test_threads_do_not_disturb_each_other(encoder: str) -> None:
