@@ -67,6 +67,11 @@ def quantize(
         f"{n_after:,} after, {shared:,} of them the same; {sum(map(len, before)) / seconds_before:,.0f} words a second "
         f"before, {sum(map(len, after)) / seconds_after:,.0f} after."
     )
+    if seconds_after > seconds_before:
+        msg.warn(
+            "On this machine it is no faster than the pipeline that it was made of. Where a processor has bfloat16, "
+            'precision = "bf16" is as fast as int8, and needs no second pipeline.'
+        )
     msg.good(f"Wrote {output}.")
     # not by wasabi, which would wrap what is to be copied
     compared = f"python -m spacy crf-ner evaluate {output} DATA --compare {model} --output scores"

@@ -262,7 +262,8 @@ class PieceTokenizer:
     def window(self, window: int, stride: int) -> Tuple[int, int]:
         """Size and stride of windows in pieces of text, from sizes that count special pieces.
 
-        Where the encoder takes less than `window`, the stride shrinks with it.
+        Where the encoder takes less than `window`, a stride that is too large for that shrinks: in proportion, or to
+        three quarters of what the encoder takes, if that is more.
 
         RAISES (ValueError): The window has no room for text, or the stride would leave pieces out.
         """
@@ -275,7 +276,9 @@ class PieceTokenizer:
             )
         if not 1 <= stride <= window:
             raise ValueError(f"stride = {stride} must lie between 1 and window = {window}, or text would be left out.")
-        return size, min(max(1, stride * longest // window), size)
+        if longest < window:
+            stride = min(stride, max(stride * longest // window, 3 * longest // 4))
+        return size, min(stride, size)
 
     def files(self) -> str:
         """The whole tokenizer as the text of a tokenizer.json."""

@@ -179,3 +179,19 @@ def test_slow_tokenizers_are_refused_with_advice() -> None:
 
     with pytest.raises(ValueError, match=r"tokenizer\.json"):
         PieceTokenizer(Slow(), 512)
+
+
+def test_a_stride_shrinks_only_as_far_as_it_must(encoder: str) -> None:
+    tokenizer = load_tokenizer(encoder)
+    tokenizer.max_length = 128
+    size = 128 - tokenizer.n_special
+    for (window, stride), found in {
+        (128, 96): 96,
+        (512, 384): 96,  # in proportion
+        (512, 512): size,  # without any overlap, as it was meant
+        (100_000, 96): 96,  # not every wordpiece anew
+        (1000, 900): 115,
+        (256, 40): 40,
+        (128, 20): 20,
+    }.items():
+        assert tokenizer.window(window, stride) == (size, found)
