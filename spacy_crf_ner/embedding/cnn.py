@@ -107,7 +107,7 @@ class TextCNN(nn.Module):
             assert isinstance(conv, nn.Conv1d)
             neighbours = token + torch.arange(size) - (size - 1) // 2  # (tokens, size)
             neighbours = torch.where((neighbours >= begins) & (neighbours < ends), neighbours, n_tokens)
-            around = nothing.index_select(0, neighbours.flatten().to(device)).view(len(token), -1)
+            around = nothing.index_select(0, neighbours.flatten().to(device)).view(len(token), size * vectors.shape[1])
             kernel = conv.weight.transpose(1, 2).flatten(1)  # (filters, size * n_in)
             outputs.append(nn.functional.linear(around, kernel, conv.bias))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
