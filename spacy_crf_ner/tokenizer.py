@@ -42,7 +42,7 @@ class RememberingTokenizer(Tokenizer):
 
 
 def make_tokenizer() -> Callable[[Language], Tokenizer]:
-    """`spacy_crf_ner.Tokenizer.v1`: spaCy's tokenizer with the rules of the language, quick on long texts too."""
+    """spaCy's tokenizer with the rules of the language, quick on long texts too, for `[nlp.tokenizer]`."""
 
     def make(nlp: Language) -> Tokenizer:
         plain = create_tokenizer()(nlp)

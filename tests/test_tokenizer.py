@@ -1,13 +1,14 @@
+"""Our tokenizer against spaCy's: the same tokens, fewer searches."""
+
 import pickle
 from typing import Any, List
 
 import pytest
 import spacy
 from spacy.language import Language
-from spacy.tokenizer import Tokenizer
 from spacy.tokens import Doc
 
-from spacy_crf_ner import tokenizer as room
+from spacy_crf_ner import tokenizer as tokenizer_module
 from spacy_crf_ner.cli.init_config import make_config
 
 TEXT = (
@@ -60,7 +61,7 @@ def test_what_is_behind_a_special_case_is_remembered(monkeypatch: pytest.MonkeyP
     assert second_time(spacy.blank("en")) > 100
     # but for what holds a special case itself, such as (e.g., and white space
     assert second_time(ours()) < 40
-    monkeypatch.setattr(room, "LONG", len(TEXT) + 1)
+    monkeypatch.setattr(tokenizer_module, "LONG", len(TEXT) + 1)
     assert second_time(ours()) > 100
 
 
@@ -78,7 +79,7 @@ def test_as_many_words_are_remembered_as_spacy_has_room_for_and_the_first_to_com
         words = " ".join(f"zebra{i}" for i in range(2000))
         searches.of(words + " " + " ".join(f"{i}a" for i in range(20_000)))
         assert searches.of(words) == 0
-        if isinstance(nlp.tokenizer, room.RememberingTokenizer):
+        if isinstance(nlp.tokenizer, tokenizer_module.RememberingTokenizer):
             assert len(nlp.tokenizer._seen) == nlp.tokenizer.max_cache_size == 10_000
 
 
@@ -102,7 +103,7 @@ def test_it_is_pickled_and_stored(tmp_path: Any) -> None:
     nlp.tokenizer.add_special_case("pellet", [{"ORTH": "pel"}, {"ORTH": "let"}])
     nlp.to_disk(tmp_path)
     for again in (spacy.load(tmp_path), pickle.loads(pickle.dumps(nlp))):
-        assert type(again.tokenizer) is room.RememberingTokenizer
+        assert type(again.tokenizer) is tokenizer_module.RememberingTokenizer
         assert cut(again.make_doc(TEXT)) == cut(nlp.make_doc(TEXT))
 
 
@@ -121,4 +122,3 @@ def test_configs_have_it_where_the_language_has_spacys_tokenizer() -> None:
 
     assert tokenizer("de") == {"@tokenizers": "spacy_crf_ner.Tokenizer.v1"}
     assert tokenizer("zh") == {"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "char"}
-    assert isinstance(ours().tokenizer, Tokenizer)

@@ -101,13 +101,14 @@ class TextCNN(nn.Module):
         begins = ends - sizes.repeat_interleave(sizes)[:, None]
         begins[n_tokens:] = ends[n_tokens:]
         token = torch.arange(n_tokens + more)[:, None]
-        nothing = nn.functional.pad(vectors, (0, 0, 0, 1))  # with a vector of zeros at its end
+        # at its end a vector of zeros, which stands where a document has no more neighbours
+        table = nn.functional.pad(vectors, (0, 0, 0, 1))
         outputs = []
         for conv, size in zip(self.convolutions, self.kernel_sizes):
             assert isinstance(conv, nn.Conv1d)
             neighbours = token + torch.arange(size) - (size - 1) // 2  # (tokens, size)
             neighbours = torch.where((neighbours >= begins) & (neighbours < ends), neighbours, n_tokens)
-            around = nothing.index_select(0, neighbours.flatten().to(device)).view(len(token), size * vectors.shape[1])
+            around = table.index_select(0, neighbours.flatten().to(device)).view(len(token), size * vectors.shape[1])
             kernel = conv.weight.transpose(1, 2).flatten(1)  # (filters, size * n_in)
             outputs.append(nn.functional.linear(around, kernel, conv.bias))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)

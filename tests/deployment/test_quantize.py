@@ -11,6 +11,7 @@ from spacy.language import Language
 from spacy.tokens import DocBin
 from thinc.api import Config, fix_random_seed
 
+import spacy_crf_ner.cli.quantize as quantize_command
 from spacy_crf_ner.deployment.quantize import quantize, same_entities
 from spacy_crf_ner.embedding import int8
 
@@ -74,6 +75,17 @@ def test_the_training_corpus_is_what_it_takes_where_nothing_is_given(saved: Path
     config["paths"] = {"train": str(write_texts(tmp_path / "train.spacy", "spacy"))}
     config.to_disk(tmp_path / "named" / "config.cfg")
     run("quantize", tmp_path / "named", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("before", "after"), [(1.0, 2.0), (2.0, 1.0)])
+def test_it_says_when_it_was_of_no_use(
+    saved: Path, before: float, after: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {"Before": before, "After": after}
+    monkeypatch.setattr(quantize_command, "_predict", lambda nlp, texts, name: (list(nlp.pipe(texts)), seconds[name]))
+    data = write_texts(tmp_path / "texts.txt", "txt")
+    result = run("quantize", saved, tmp_path / "out", "--data", data)
+    assert ("no faster" in said(result)) == (after > before)
 
 
 def test_a_shared_embedding_is_quantized(encoder: str) -> None:
