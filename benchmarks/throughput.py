@@ -15,7 +15,6 @@ Everything is measured in turns in one process; each figure is a median over rou
 """
 
 import argparse
-import contextlib
 import copy
 import json
 from pathlib import Path
@@ -28,7 +27,6 @@ from spacy.training import Example
 from timing import device, in_turns, machine, read_texts
 
 from spacy_crf_ner.deployment.quantize import quantize
-from spacy_crf_ner.embedding.attention import quick_attention
 from spacy_crf_ner.embedding.dropout import Dropout
 from spacy_crf_ner.embedding.module import TransformerCNNModule
 from spacy_crf_ner.embedding.pieces import MicroBatch, batch_pieces
@@ -69,16 +67,20 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
     model = embedding(nlp)
     module, precision = model.shims[0].module, model.attrs["running"].precision
     module.eval()
-    encoder = module.predictor(precision)
+    mode = module.mode(precision, trains=False, drops=False)
+    encoder = mode.encoder
     if not engine and precision in DTYPES:
         encoder = copy.deepcopy(module.encoder).to(DTYPES[precision])
     together = engine and module.compiles(precision)
 
     def pass_through(micro_batch: MicroBatch) -> None:
-        with torch.inference_mode(), quick_attention(device()) if engine else contextlib.nullcontext():
+        with torch.inference_mode():
             ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
-            mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
-            encoder(input_ids=ids, attention_mask=mask)
+            if engine:
+                module._encode(mode, ids, n_real)
+            else:
+                mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
+                encoder(input_ids=ids, attention_mask=mask)
 
     def run() -> None:
         for batch in batches:

@@ -145,8 +145,8 @@ def test_the_reader_tells_training_and_evaluation(encoder: str, monkeypatch: pyt
     seen: List[int] = []
     train(nlp, examples, steps=30)
     module = nlp.get_pipe("crf_ner").model.get_ref("tok2vec").shims[0].module
-    module.encoder.register_forward_pre_hook(
-        lambda _, __, inputs: seen.append(int(inputs["attention_mask"].sum())), with_kwargs=True
+    module.encoder.embeddings.register_forward_pre_hook(
+        lambda _, __, inputs: seen.append(int((inputs["input_ids"] != module.tokenizer.pad_id).sum())), with_kwargs=True
     )
     assert nlp.evaluate(examples)["ents_f"] == 1.0
     with_context = sum(seen)

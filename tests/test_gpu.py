@@ -98,6 +98,6 @@ def test_vectors_of_a_frozen_encoder_stay_on_the_gpu(encoder: str) -> None:
     train(nlp, examples, steps=3)
     module = embedding(nlp)
     ran = []
-    module.encoder.register_forward_hook(lambda *_: ran.append(1))
+    module.encoder.embeddings.register_forward_hook(lambda *_: ran.append(1))
     nlp.update(examples, sgd=False)
     assert not ran

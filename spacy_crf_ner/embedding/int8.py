@@ -97,12 +97,18 @@ class Int8Linear(nn.Module):
         return (
             torch.ops.onednn.qlinear_prepack(self.weight, None),
             torch.zeros(len(self.weight), dtype=torch.int64),
-            torch.tensor(1 / scale) if self.divisor is None else 1 / (scale * self.divisor),
+            # with an axis, so that what it multiplies in bfloat16 becomes float32
+            torch.tensor([1 / scale]) if self.divisor is None else 1 / (scale * self.divisor),
             torch.tensor(zero + 0.5),
         )
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """vectors (Tensor): float32, or uint8 from the layer before, (..., n_in). RETURNS (Tensor): (..., n_out)."""
+    def forward(self, vectors: Tensor, kind: torch.dtype = torch.float32) -> Tensor:
+        """Multiply what comes in.
+
+        vectors (Tensor): Floats, or uint8 from the layer before, (..., n_in).
+        kind: What goes out, if it is no uint8: float32 or bfloat16.
+        RETURNS (Tensor): (..., n_out).
+        """
         if self._packed is None:
             self._packed = self._pack()
         weight, zeros, factor, shift = self._packed
@@ -111,7 +117,7 @@ class Int8Linear(nn.Module):
         else:
             integers = self.shared.quantize(vectors, self.plan["group"], factor, shift)
         out_scale, out_zero = self.plan["output"] or (1.0, 0)
-        kind = torch.uint8 if self.plan["output"] else torch.float32
+        kind = torch.uint8 if self.plan["output"] else kind
         after: Tuple[str, List[float], str] = ("gelu", [], self.plan["gelu"]) if self.plan["gelu"] else ("none", [], "")
         out = torch.ops.onednn.qlinear_pointwise(
             integers, *self.plan["input"], weight, self.scale, zeros, self.bias, out_scale, out_zero, kind, *after

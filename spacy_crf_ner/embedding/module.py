@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import quick_attention
+from .bert import hidden_states, is_bert
 from .cache import Cache, VectorCache
 from .cnn import TextCNN
 from .dropout import SEED_STEP, seeded, seeds
@@ -295,13 +296,11 @@ class TransformerCNNModule(nn.Module):
     def _pool_windows(self, micro_batch: MicroBatch, seed: Optional[int], mode: Mode) -> Tensor:
         """What the windows of a micro-batch add to the vectors of their tokens, float32, (here, layers * hidden)."""
         ids, n_real, _, begins, places, shares = (torch.from_numpy(part).to(self.device) for part in micro_batch)
-        mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
         if mode.encoder.training != mode.drops:
             mode.encoder.train(mode.drops)
-        # a predictor has its weights in its own precision
-        inside = computed_in(mode.precision, self.device) if mode.trains else contextlib.nullcontext()
-        with seeded(seed, self.device), inside, quick_attention(self.device):
-            hidden = self._encode(mode.encoder, ids, mask)  # (windows, longest, layers * hidden)
+        with seeded(seed, self.device):
+            has_padding = bool((micro_batch.n_real < ids.shape[1]).any())
+            hidden = self._encode(mode, ids, n_real if has_padding else None)  # (windows, longest, layers * hidden)
         if self._integers is not None:
             self._integers.clear()
         pieces = hidden.flatten(0, 1).float()
@@ -330,11 +329,19 @@ class TransformerCNNModule(nn.Module):
             warn_without_int8(self.device.type)
         return self._converted.get(self.encoder, "fp32" if precision == "int8" else precision)
 
-    def _encode(self, encoder: Any, ids: Tensor, mask: Tensor) -> Tensor:
-        """The wanted layers side by side."""
-        if self.mix is None and self.layers[0] == encoder.config.num_hidden_layers:
-            return encoder(input_ids=ids, attention_mask=mask)[0]
-        states = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    def _encode(self, mode: Mode, ids: Tensor, n_real: Optional[Tensor]) -> Tensor:
+        """The wanted layers side by side; see `bert.hidden_states`."""
+        if not mode.trains and is_bert(mode.encoder):
+            return hidden_states(mode.encoder, ids, n_real, self.layers)
+        mask = torch.ones_like(ids)
+        if n_real is not None:
+            mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
+        # a predictor has its weights in its own precision
+        inside = computed_in(mode.precision, self.device) if mode.trains else contextlib.nullcontext()
+        with inside, quick_attention(self.device):
+            if self.mix is None and self.layers[0] == mode.encoder.config.num_hidden_layers:
+                return mode.encoder(input_ids=ids, attention_mask=mask)[0]
+            states = mode.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         return torch.cat([states[layer] for layer in self.layers], -1)
 
 

@@ -68,7 +68,7 @@ class Scarce:
         differentiate = torch.autograd.grad
         largest = 0
 
-        def limited(module: Any, encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        def limited(module: Any, mode: Any, ids: torch.Tensor, n_real: Any) -> torch.Tensor:
             nonlocal largest
             largest = ids.numel()
             if ids.numel() > forward:
@@ -76,7 +76,7 @@ class Scarce:
                     torch.rand(7)  # what went on before it failed used up random numbers
                 self.failures["forward"] += 1
                 raise torch.OutOfMemoryError("out of memory")
-            return encode(module, encoder, ids, mask)
+            return encode(module, mode, ids, n_real)
 
         def limited_back(*arguments: Any, **settings: Any) -> Any:
             if largest > backward and not self.failures["backward"]:
@@ -323,7 +323,7 @@ def test_kept_vectors_are_what_the_encoder_gives(encoder: str, place: str) -> No
     settings = {"frozen_layers": "all", "layers": [0, 1, 2]}
     plain, keeping = build(encoder, **settings), build(encoder, cache=place, **settings)
     runs = []
-    hook = module_of(keeping).encoder.register_forward_hook(lambda *_: runs.append(1))
+    hook = module_of(keeping).encoder.embeddings.register_forward_hook(lambda *_: runs.append(1))
     # before training nothing is kept
     keeping.predict(batch)
     assert module_of(keeping)._cache is None
