@@ -44,10 +44,10 @@ lint: install
 
 configs: install
 	for name in transformer_cnn_crf shared_embedding stacked cnn_crf; do \
-		$(BIN)/python -m spacy crf-ner init config configs/$$name.cfg --template $$name; \
+		$(BIN)/python -m spacy crf-ner init config configs/$$name.cfg --template $$name --overwrite; \
 	done
 	for name in eds_nlp eds_nlp_script flair run_ner metaextractor medkit; do \
-		$(BIN)/python -m spacy crf-ner init config configs/migrating/$$name.cfg --template $$name; \
+		$(BIN)/python -m spacy crf-ner init config configs/migrating/$$name.cfg --template $$name --overwrite; \
 	done
 
 clean:

@@ -139,6 +139,17 @@ def test_init_config_from_brat_folders_trains_from_them(data: Path, encoder: str
     assert "PROBLEM" in nlp.get_pipe("crf_ner").labels
 
 
+def test_init_config_replaces_a_file_only_when_told_to(tmp_path: Path) -> None:
+    config = tmp_path / "my.cfg"
+    config.write_text("mine")
+    refused = spacy_command("crf-ner", "init", "config", config)
+    assert refused.returncode == 1
+    assert "--overwrite" in refused.stderr
+    assert config.read_text() == "mine"
+    assert spacy_command("crf-ner", "init", "config", config, "--overwrite").returncode == 0
+    assert "crf_ner" in config.read_text()
+
+
 def test_init_config_writes_to_standard_output() -> None:
     result = spacy_command("crf-ner", "init", "config", "--lang", "de")
     config = Config().from_str(result.stdout, interpolate=False)

@@ -53,6 +53,9 @@ def evaluate(
         "", "--output-spans", help="Where predictions are: ents, or a span group. Default: where the recogniser writes."
     ),
     context: int = typer.Option(0, "--context", help="Tokens of neighbouring documents that stand around each."),
+    context_source: Optional[str] = typer.Option(
+        None, "--context-source", help="An attribute of documents: only those that share its value are neighbours."
+    ),
     samples: int = typer.Option(1000, "--samples", help="Samples of documents for intervals; 0: none."),
     level: float = typer.Option(0.95, "--level", help="Share of the samples inside an interval."),
     exchanges: int = typer.Option(10_000, "--exchanges", help="Exchanges that the test of --compare draws."),
@@ -83,6 +86,7 @@ def evaluate(
         tokens=tokens,  # type: ignore[arg-type]
         output_spans=output_spans,
         context=context,
+        context_source=context_source,
     )
     if source is not None and source not in FORMATS:
         raise CorpusError(f"--from {source}: the format is not one of {', '.join(FORMATS)}.")

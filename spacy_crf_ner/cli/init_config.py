@@ -45,8 +45,11 @@ def init_config(
     template: str = typer.Option(
         "transformer_cnn_crf", "--template", help=f"What to build: {', '.join(NAMES + PEERS)}."
     ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUTPUT if it is there."),
 ) -> None:
     """Write a complete config for spacy train. Nothing is fetched."""
+    if output.exists() and not overwrite and str(output) != "-":
+        raise CorpusError(f"{output}: it is there already. Give another name, or --overwrite to replace it.")
     text = make_config(lang, encoder, train, dev, template).to_str()
     if str(output) == "-":
         print(text)

@@ -33,6 +33,7 @@ from thinc.types import Floats2d
 from torch import Tensor
 
 from .. import tagging
+from ..embedding.model import warn_of_ignored
 from ..tagging import TagSpan
 from ..torch_shim import hand_over, to_torch, to_xp
 from ..training.settings import warn_of_extras
@@ -697,13 +698,17 @@ class CRFEntityRecognizer(TrainablePipe):
         """Take labels and weights from what `to_disk` wrote; the pipe may have had others."""
         if "model" not in exclude:
             open_sizes(self.model)
-        return super().from_disk(path, exclude=exclude)
+        super().from_disk(path, exclude=exclude)
+        warn_of_ignored(self.model, self.name)
+        return self
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> "CRFEntityRecognizer":
         """Take labels and weights from what `to_bytes` gave; the pipe may have had others."""
         if "model" not in exclude:
             open_sizes(self.model)
-        return super().from_bytes(bytes_data, exclude=exclude)
+        super().from_bytes(bytes_data, exclude=exclude)
+        warn_of_ignored(self.model, self.name)
+        return self
 
     def __reduce__(self) -> Any:
         cfg = {**self.cfg, **self._decoding, "r_drop_weight": self.r_drop_weight}

@@ -1,5 +1,7 @@
 """The transformer + CNN embedding as a thinc model."""
 
+import json
+import logging
 from dataclasses import dataclass
 from typing import Any, Callable, Collection, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
@@ -15,17 +17,26 @@ from .module import Frozen, TransformerCNNModule
 from .pieces import POOLINGS, DocPieces, PieceBatch, PieceTokenizer, Pooling, batch_pieces
 from .precision import PRECISIONS, Precision
 
+logger = logging.getLogger("spacy")
+
 Embedding = Model[List[Doc], List[Floats2d]]
+NAME = "transformer_cnn"
+# What is stored with the weights, beside the encoder itself.
+FIXED = ("cnn", "window", "stride", "layers", "pooling")
 
 
 @dataclass(frozen=True)
 class Running:
-    """How the model is run, which is the config's to say and not stored with the weights; see `TransformerCNN`."""
+    """How the model is run, which is the config's to say and not stored with the weights; see `TransformerCNN`.
+
+    fixed (Dict[str, Any]): What the config says of FIXED, which it decides only where there are no weights yet.
+    """
 
     frozen_layers: Frozen
     cache: Cache
     micro_batch_pieces: Union[int, Literal["auto"]]
     precision: Precision
+    fixed: Dict[str, Any]
 
 
 @serialize_attr.register(Running)
@@ -81,32 +92,32 @@ def TransformerCNN(
     RAISES (ValueError): A setting is out of its range.
     """
     if activation not in ACTIVATIONS:
-        raise ValueError(f'activation = "{activation}" is not one of {", ".join(ACTIVATIONS)}.')
+        raise wrong(f'activation = "{activation}" is not one of {", ".join(ACTIVATIONS)}.')
     if norm not in (None, "pre", "post"):
-        raise ValueError(f'norm = "{norm}" is not one of "pre", "post" and null.')
+        raise wrong(f'norm = "{norm}" is not one of "pre", "post" and null.')
     if any(size < 1 for size in kernel_sizes):
-        raise ValueError(f"kernel_sizes = {list(kernel_sizes)}: a convolution sees at least 1 token.")
+        raise wrong(f"kernel_sizes = {list(kernel_sizes)}: a convolution sees at least 1 token.")
+    if window < 1:
+        raise wrong(f"window = {window} must be at least 1, special pieces included. 128 is a good size.")
     if not 1 <= stride <= window:
-        raise ValueError(f"stride = {stride} must lie between 1 and window = {window}, or text would be left out.")
+        raise wrong(f"stride = {stride} must lie between 1 and window = {window}, or text would be left out.")
     if precision not in PRECISIONS:
-        raise ValueError(f'precision = "{precision}" is not one of {", ".join(PRECISIONS)}.')
+        raise wrong(f'precision = "{precision}" is not one of {", ".join(PRECISIONS)}.')
     for name, value in (("width", width), ("filters", filters)):
         if value is not None and value < 1:
-            raise ValueError(f"{name} = {value} must be at least 1, or null.")
+            raise wrong(f"{name} = {value} must be at least 1, or null.")
     if micro_batch_pieces != "auto" and micro_batch_pieces < 1:
-        raise ValueError(f'micro_batch_pieces = {micro_batch_pieces} must be at least 1, or "auto".')
+        raise wrong(f'micro_batch_pieces = {micro_batch_pieces} must be at least 1, or "auto".')
     if not layers or len(set(layers)) < len(layers):
-        raise ValueError(
-            f"layers = {list(layers)}: name at least one layer, and none twice. [-1] is the last one alone."
-        )
+        raise wrong(f"layers = {list(layers)}: name at least one layer, and none twice. [-1] is the last one alone.")
     if pooling not in POOLINGS:
-        raise ValueError(f'pooling = "{pooling}" is not one of {", ".join(POOLINGS)}.')
+        raise wrong(f'pooling = "{pooling}" is not one of {", ".join(POOLINGS)}.')
     if frozen_layers not in (None, "all") and (isinstance(frozen_layers, str) or frozen_layers < 0):
-        raise ValueError(f'frozen_layers = {frozen_layers!r} must be null, a number from 0, or "all".')
+        raise wrong(f'frozen_layers = {frozen_layers!r} must be null, a number from 0, or "all".')
     if cache not in CACHES:
-        raise ValueError(f'cache = "{cache}" is not one of {", ".join(CACHES)}.')
+        raise wrong(f'cache = "{cache}" is not one of {", ".join(CACHES)}.')
     if cache != "none" and frozen_layers != "all":
-        raise ValueError(
+        raise wrong(
             f'cache = "{cache}" keeps what a frozen encoder gives. Set frozen_layers = "all" with it: otherwise the '
             "encoder changes with each step, and what it gave before is of no use."
         )
@@ -117,23 +128,43 @@ def TransformerCNN(
         "residual": residual,
         "norm": norm,
     }
+    values = (cnn, window, stride, list(layers), pooling)
+    fixed = dict(zip(FIXED, values))
     return Model(
-        "transformer_cnn",
+        NAME,
         forward,
         init=init,
         dims={"nO": width},
         attrs={
             "encoder": encoder,
-            "cnn": cnn,
-            "window": window,
-            "stride": stride,
-            "layers": list(layers),
-            "pooling": pooling,
-            "running": Running(frozen_layers, cache, micro_batch_pieces, precision),
+            **fixed,
+            "running": Running(frozen_layers, cache, micro_batch_pieces, precision, fixed),
             "dropout_rate": 0.0,  # set by thinc's set_dropout_rate
         },
         shims=[TorchShim(build_module)],
     )
+
+
+def wrong(what: str) -> ValueError:
+    return ValueError(f"spacy_crf_ner.TransformerCNN.v1: {what}")
+
+
+def warn_of_ignored(model: Model, pipe: str) -> None:
+    """Say which settings the config of a pipe has, and the weights that were loaded into its model have not."""
+    for node in model.walk():
+        if node.name != NAME:
+            continue
+        stored = {name: node.attrs[name] for name in FIXED}
+        given = node.attrs["running"].fixed
+        both = [(name, stored[name], given[name]) for name in FIXED if name != "cnn"]
+        both += [(name, value, given["cnn"].get(name, value)) for name, value in stored["cnn"].items()]
+        ignored = [f"{name} = {json.dumps(old)}, not {json.dumps(new)}" for name, old, new in both if old != new]
+        if ignored:
+            logger.warning(
+                "[components.%s] The embedding was trained with %s. It keeps that, whatever the config says: only "
+                "frozen_layers, cache, micro_batch_pieces and precision can be changed in a trained pipeline.",
+                pipe, "; ".join(ignored),
+            )  # fmt: skip
 
 
 def tokenizers(model: Model) -> List[PieceTokenizer]:

@@ -12,6 +12,7 @@ from thinc.api import Config, Model, set_dropout_rate
 from thinc.types import Floats2d
 
 from ..torch_shim import hand_over
+from .model import warn_of_ignored
 
 DEFAULT_MODEL = Config().from_str(
     """
@@ -122,6 +123,16 @@ class SharedEmbedding(Tok2Vec):
     def to_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> None:
         self._settle()
         super().to_disk(path, exclude=exclude)
+
+    def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> "SharedEmbedding":
+        super().from_bytes(bytes_data, exclude=exclude)
+        warn_of_ignored(self.model, self.name)
+        return self
+
+    def from_disk(self, path: Any, *, exclude: Iterable[str] = ()) -> "SharedEmbedding":
+        super().from_disk(path, exclude=exclude)
+        warn_of_ignored(self.model, self.name)
+        return self
 
     def __reduce__(self) -> Any:
         self._settle()

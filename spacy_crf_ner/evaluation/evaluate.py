@@ -74,6 +74,8 @@ class Settings:
         its own tokenizer; "auto": tokens where the annotation is by tokens (columns), otherwise the text.
     output_spans (str): Where predictions are, "ents" or a span group; "": where the recogniser writes.
     context (int): Tokens of the documents before and after that stand around each as context.
+    context_source (Optional[str]): Attribute of documents that says which source they are from: only documents of the
+        same source are context. None: all are of one.
     RAISES (ValueError): A setting is out of its range.
     """
 
@@ -86,6 +88,7 @@ class Settings:
     tokens: Tokens = "auto"
     output_spans: str = ""
     context: int = 0
+    context_source: Optional[str] = None
 
     def __post_init__(self) -> None:
         if self.tokens not in TOKENS:
@@ -97,6 +100,8 @@ class Settings:
             raise ValueError(f"--exchanges {self.exchanges}: at least 1 is needed.")
         if not 0 < self.level < 1:
             raise ValueError(f"--level {self.level}: it is a share between 0 and 1.")
+        if self.context_source is not None and not self.context:
+            raise ValueError("--context-source: it is for --context, which says how many tokens.")
 
 
 @dataclass
@@ -329,13 +334,13 @@ def _attribute(document: Document, key: str) -> str:
     return "" if value is None else str(value)
 
 
-def _check_attributes(documents: Sequence[Document], keys: Iterable[str]) -> None:
+def _check_attributes(documents: Sequence[Document], keys: Iterable[str], option: str) -> None:
     """RAISES (CorpusError): No document has an attribute."""
     for key in keys:
         if not any(_attribute(document, key) for document in documents):
             known = sorted({name for document in documents for name in document.data})
             raise CorpusError(
-                f"--by {key}: no document has it. What documents have: {', '.join(known) or 'nothing'}; and group, "
+                f"{option} {key}: no document has it. What documents have: {', '.join(known) or 'nothing'}; and group, "
                 "where the file says what belongs together."
             )
 
@@ -504,7 +509,9 @@ def evaluate(
     for data in parts:
         if not any(document.annotated for document in data.documents):
             raise CorpusError(f"{data.path}: none of its {len(data.documents):,} documents is annotated.")
-        _check_attributes(data.documents, settings.by)
+        _check_attributes(data.documents, settings.by, "--by")
+        if settings.context_source is not None:
+            _check_attributes(data.documents, [settings.context_source], "--context-source")
         if isinstance(other, EarlierPredictions):
             other.of(data.name, _annotated(data))
     evaluation = Evaluation(run or {}, {})
@@ -538,4 +545,9 @@ def _predictions(
 ) -> Iterable[Prediction]:
     documents = _annotated(data)
     of_file = settings.tokens == "file" or (settings.tokens == "auto" and data.format == "columns")
-    return progress(predict(nlp, documents, place, of_file, settings.context), name, len(documents))
+    key = settings.context_source
+    # the pipeline is told which documents are of one source, not what the attribute says
+    names = {} if key is None else {_attribute(document, key): number for number, document in enumerate(documents)}
+    names.pop("", None)
+    sources = None if key is None else [names.get(_attribute(document, key)) for document in documents]
+    return progress(predict(nlp, documents, place, of_file, settings.context, sources), name, len(documents))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Literal, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Literal, Optional, Sequence, Tuple
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -14,6 +14,8 @@ from .scorers import solid_tokens, spans_of, trimmed
 
 Tokens = Literal["auto", "file", "model"]
 TOKENS: Tuple[Tokens, ...] = ("auto", "file", "model")
+# Where a Doc holds the number of its source.
+SOURCE = "spacy_crf_ner.source"
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,28 @@ class Prediction:
 
 
 def predict(
-    nlp: Language, documents: Iterable[Document], place: Place, tokens_of_file: bool, context: int = 0
+    nlp: Language,
+    documents: Iterable[Document],
+    place: Place,
+    tokens_of_file: bool,
+    context: int = 0,
+    sources: Optional[Sequence[Optional[int]]] = None,
 ) -> Iterator[Prediction]:
     """Run a pipeline over the texts of documents.
 
     tokens_of_file (bool): It is given the tokens that a document has, rather than those of its own tokenizer.
     context (int): So many tokens of the documents before and after stand around each as context; 0: none.
+    sources (Optional[Sequence[Optional[int]]]): Where each document is from, None for one by itself: only those from
+        the same source that follow each other are context. None: all are from one.
     RAISES (ValueError): The pipeline gives back other documents than it was given.
     """
     texts: List[str] = []
-    blank = (_blank(nlp, document, tokens_of_file, texts) for document in documents)
-    docs = nlp.pipe(add_context(blank, context) if context else blank)
+    blank: Iterable[Doc] = (_blank(nlp, document, tokens_of_file, texts) for document in documents)
+    if context and sources is not None:
+        blank = add_context(map(_with_source, blank, sources), context, SOURCE)
+    elif context:
+        blank = add_context(blank, context)
+    docs = nlp.pipe(blank)
     number = 0
     for number, doc in enumerate(docs, start=1):
         if doc.text != texts[number - 1]:
@@ -87,6 +100,12 @@ def predict(
         yield Prediction(_found(doc, place), tokens, solid_tokens(doc))
     if number < len(texts):
         raise ValueError(f"The pipeline gave back {number:,} of {len(texts):,} documents.")
+
+
+def _with_source(doc: Doc, source: Optional[int]) -> Doc:
+    if source is not None:
+        doc.user_data[SOURCE] = source
+    return doc
 
 
 def _blank(nlp: Language, document: Document, tokens_of_file: bool, texts: List[str]) -> Doc:

@@ -6,13 +6,14 @@ import pytest
 import spacy
 import torch
 from spacy.tokens import Doc
+from spacy.training import Example
 from thinc.api import Model, set_dropout_rate
 
 from spacy_crf_ner.embedding.encoder import resolve_encoder
 from spacy_crf_ner.embedding.model import TransformerCNN
 from spacy_crf_ner.embedding.pieces import cut_windows
 
-from ..conftest import write_encoder
+from ..conftest import make_examples, make_nlp, write_encoder
 
 NLP = spacy.blank("en")
 
@@ -216,14 +217,50 @@ def test_storage_keeps_every_tokenizer_family(kind: str, tmp_path: Path) -> None
         ({"norm": "both"}, "norm"),
         ({"kernel_sizes": [0]}, "kernel_sizes"),
         ({"stride": 200}, "stride"),
+        ({"window": -1}, "window = -1 must"),
+        ({"precision": "bf61"}, "precision"),
+        ({"layers": []}, "layers"),
+        ({"pooling": "max"}, "pooling"),
+        ({"frozen_layers": "some"}, "frozen_layers"),
+        ({"cache": "memory"}, "cache"),
         ({"width": 0}, "width"),
         ({"filters": -1}, "filters"),
         ({"micro_batch_pieces": 0}, "micro_batch_pieces"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"spacy_crf_ner\.TransformerCNN\.v1: {message}"):
         TransformerCNN("somewhere", **settings)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_settings_that_a_trained_pipeline_cannot_take_are_named(
+    encoder: str, shared: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedding = {"@architectures": "spacy_crf_ner.TransformerCNN.v1", "encoder": encoder, "width": 24, "window": 20,
+                 "stride": 15}  # fmt: skip
+    nlp = spacy.blank("en")
+    if shared:
+        nlp.add_pipe("transformer_cnn", config={"model": embedding})
+        nlp.initialize(lambda: [Example(nlp.make_doc("fever"), nlp.make_doc("fever"))])
+        pipe, section = "transformer_cnn", "components.transformer_cnn.model"
+    else:
+        nlp = make_nlp(encoder, {"window": 20, "stride": 15})
+        nlp.initialize(lambda: make_examples(nlp))
+        pipe, section = "crf_ner", "components.crf_ner.model.tok2vec"
+    nlp.to_disk(tmp_path)
+    spacy.load(tmp_path, config={f"{section}.precision": "bf16", f"{section}.micro_batch_pieces": 64})
+    assert not caplog.messages
+    other = spacy.load(tmp_path, config={f"{section}.stride": 10, f"{section}.kernel_sizes": [5]})
+    (message,) = caplog.messages
+    assert message.startswith(f"[components.{pipe}] The embedding was trained with ")
+    assert "stride = 15, not 10" in message
+    assert "kernel_sizes = [3], not [5]" in message
+    assert "window" not in message
+    caplog.clear()
+    # likewise from bytes
+    other.from_bytes(nlp.to_bytes())
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, Span, SpanGroup
 
+from spacy_crf_ner.context import get_context
 from spacy_crf_ner.corpora.document import Document, Entity
 from spacy_crf_ner.corpora.files import CorpusError
 from spacy_crf_ner.corpora.placing import Placing, to_doc
@@ -218,6 +219,22 @@ def test_confusion_lengths_seen_and_attributes_by_hand() -> None:
     ]  # fmt: skip
     assert part.words == 7
     assert part.characters.semeval["type"].missed == 1
+
+
+def test_context_is_of_the_same_source() -> None:
+    texts = [("Fever in Lyon", "a"), ("No pain", "a"), ("Knee", "b"), ("Left", "")]
+    documents = [document(text, id=text, data={"file": file}) for text, file in texts]
+    nlp = spacy.blank("en")
+    seen: List[Any] = []
+    Language.component("say_context", func=lambda doc: seen.append(get_context(doc)) or doc)
+    nlp.add_pipe("say_context")
+    evaluate(nlp, [data(*documents)], replace(FEW, context=2))
+    assert seen == [("", "No pain"), ("in Lyon", "Knee Left"), ("No pain", "Left"), ("pain Knee", "")]
+    seen.clear()
+    evaluate(nlp, [data(*documents)], replace(FEW, context=2, context_source="file"))
+    assert seen == [("", "No pain"), ("in Lyon", ""), ("", ""), ("", "")]
+    with pytest.raises(CorpusError, match="--context-source site: no document has it"):
+        evaluate(nlp, [data(*documents)], replace(FEW, context=2, context_source="site"))
 
 
 def test_documents_that_nobody_annotated_and_tokens_of_which_nothing_is_known() -> None:
@@ -432,6 +449,7 @@ def test_hashes(tmp_path: Path) -> None:
         ({"tokens": "mine"}, "--tokens mine"),
         ({"samples": -1}, "--samples -1"),
         ({"context": -1}, "--context -1"),
+        ({"context_source": "file"}, "--context-source"),
         ({"level": 1.5}, "--level 1.5"),
         ({"exchanges": 0}, "--exchanges 0"),
     ],
