@@ -4,6 +4,7 @@ from collections import deque
 from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from spacy.tokens import Doc
+from spacy.util import logger
 
 # Where it is kept: `doc.user_data[KEY] = [text before, text after]`, which .spacy files and copies of a Doc keep too.
 KEY = "spacy_crf_ner.context"
@@ -66,8 +67,10 @@ def with_neighbours(
                 passed.popleft()
         return found
 
-    for number, item in enumerate(items):
+    n_named = number = 0
+    for number, item in enumerate(items, start=1):
         doc = doc_of(item)
+        n_named += source in doc.user_data
         name = None if source is None else doc.user_data.get(source, ("alone", number))
         if name != run:
             while waiting:
@@ -80,6 +83,10 @@ def with_neighbours(
             yield first()
     while waiting:
         yield first()
+    if source is not None and number and not n_named:
+        logger.warning(
+            'source = "%s": none of %d documents has that in its user_data, so none has got any context.', source, number
+        )
 
 
 def _start_of(docs: Iterable[Doc], words: int) -> str:
