@@ -33,9 +33,13 @@ def add_context(docs: Iterable[Doc], words: int = 64, source: Optional[str] = No
     """
     if words < 1:
         raise ValueError(f"words = {words}: a context has at least 1 word on each side.")
+    any_docs = any_named = False
     for doc, before, after in with_neighbours(docs, words, source, _only_docs):
+        any_docs, any_named = True, any_named or source in doc.user_data
         set_context(doc, before, after)
         yield doc
+    if source is not None and any_docs and not any_named:
+        logger.warning('source = "%s": no document has that in its user_data, so none has context.', source)
 
 
 def _only_docs(doc: Any) -> Doc:
@@ -67,10 +71,8 @@ def with_neighbours(
                 passed.popleft()
         return found
 
-    n_named = number = 0
-    for number, item in enumerate(items, start=1):
+    for number, item in enumerate(items):
         doc = doc_of(item)
-        n_named += source in doc.user_data
         name = None if source is None else doc.user_data.get(source, ("alone", number))
         if name != run:
             while waiting:
@@ -83,10 +85,6 @@ def with_neighbours(
             yield first()
     while waiting:
         yield first()
-    if source is not None and number and not n_named:
-        logger.warning(
-            'source = "%s": none of %d documents has that in its user_data, so none has got any context.', source, number
-        )
 
 
 def _start_of(docs: Iterable[Doc], words: int) -> str:

@@ -159,6 +159,18 @@ def test_the_reader_tells_training_and_evaluation(encoder: str, monkeypatch: pyt
     assert [found(d) for d in nlp.pipe(docs)] == [found(d) for d in nlp.pipe(again)]
 
 
+def test_documents_without_the_source_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    docs = [NLP(text) for text in ("Fever", "Knee")]
+    assert [get_context(doc) for doc in add_context(docs, 2, source="file")] == [("", "")] * 2
+    (message,) = caplog.messages
+    assert message.startswith('source = "file": no document has that')
+    caplog.clear()
+    docs[1].user_data["file"] = "a"
+    list(add_context(docs, 2, source="file"))
+    assert list(add_context([], 2, source="file")) == []
+    assert not caplog.messages
+
+
 def test_augmented_documents_have_the_neighbours_of_the_original() -> None:
     reader = DocumentContext(corpus, words=2, augmenter=create_lower_casing_augmenter(1.0))
     plain = list(DocumentContext(corpus, words=2)(NLP))

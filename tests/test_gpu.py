@@ -9,6 +9,7 @@ import torch
 from spacy.language import Language
 from thinc.api import NumpyOps, set_current_ops
 
+from spacy_crf_ner.embedding.bert import hidden_states
 from spacy_crf_ner.embedding.module import TransformerCNNModule
 
 from .conftest import TEXTS, entities, found, make_examples, make_nlp, train
@@ -89,6 +90,21 @@ def test_lack_of_memory_is_survived(encoder: str) -> None:
     assert embedding(nlp).found, "all of it fitted into 600 MB: the test shows nothing"
     for doc, same in zip(there, expected * 3000):
         assert [e[:3] for e in doc] == [e[:3] for e in same]
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 5e-2)])
+def test_the_forward_pass_is_hugging_faces(encoder: str, kind: torch.dtype, tolerance: float) -> None:
+    nlp = make_nlp(encoder)
+    nlp.initialize(lambda: make_examples(nlp))
+    model = embedding(nlp).encoder.to(kind).eval()
+    ids = torch.randint(5, 20, (7, 19), device="cuda")
+    n_real = torch.tensor([19, 3, 7, 19, 18, 1, 11], device="cuda")
+    mask = (torch.arange(19, device="cuda") < n_real[:, None]).long()
+    with torch.no_grad():
+        theirs = model(input_ids=ids, attention_mask=mask)[0]
+        ours = hidden_states(model, ids, n_real, [model.config.num_hidden_layers])
+    torch.testing.assert_close(ours[mask.bool()], theirs[mask.bool()], atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.usefixtures("gpu")
