@@ -132,7 +132,8 @@ class Int8Linear(nn.Module):
             return out
         of, units = self.shared.aside
         assert of is vectors, "what went aside belongs to another tensor"
-        return out.add_(nn.functional.linear(units, self.aside_weight))
+        out.flatten(0, -2).addmm_(units.flatten(0, -2), self.aside_weight.T)
+        return out
 
     def as_float(self) -> nn.Module:
         """The same layer, with what follows it, in float32: weights as they are stored, activations as they come."""

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -269,11 +270,11 @@ def quantized(encoder: str, **settings: Any) -> Any:
 def test_results_do_not_depend_on_batch_mates(kind: str, tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, kind)
     model, _ = quantized(folder, kernel_sizes=[], norm=None)
-    model.attrs["running"] = type(model.attrs["running"])(None, "none", 60, "int8")
+    model.attrs["running"] = replace(model.attrs["running"], micro_batch_pieces=60, precision="int8")
     batch = docs(3, 120, 0, 1, 45, 17)
     together = model.predict(batch)
     for budget in (20, 60, 10_000):
-        model.attrs["running"] = type(model.attrs["running"])(None, "none", budget, "int8")
+        model.attrs["running"] = replace(model.attrs["running"], micro_batch_pieces=budget)
         for doc, vectors in zip(batch, together):
             np.testing.assert_allclose(model.predict([doc])[0], vectors, atol=1e-5)
 
@@ -294,7 +295,7 @@ def test_it_is_stored_and_runs_at_other_precisions_too(encoder: str) -> None:
 
 def test_threads_do_not_disturb_each_other(encoder: str) -> None:
     model, _ = quantized(encoder)
-    model.attrs["running"] = type(model.attrs["running"])(None, "none", "auto", "int8")
+    model.attrs["running"] = replace(model.attrs["running"], precision="int8")
     batches_of = [docs(40 + i, 3, 90 - i) for i in range(4)]
     expected = [model.predict(batch) for batch in batches_of]
     with ThreadPoolExecutor(4) as pool:
@@ -309,7 +310,7 @@ def test_without_the_instructions_it_runs_in_float32_and_says_so(
 ) -> None:
     model, _ = quantized(encoder, kernel_sizes=[], norm=None)
     floats = model.predict(docs(30))[0]
-    model.attrs["running"] = type(model.attrs["running"])(None, "none", "auto", "int8")
+    model.attrs["running"] = replace(model.attrs["running"], precision="int8")
     integers = model.predict(docs(30))[0]
     assert not np.array_equal(floats, integers)
     monkeypatch.setattr(module_module, "works", lambda: False)
