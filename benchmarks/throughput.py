@@ -77,7 +77,7 @@ def encoder_alone(nlp: Language, batches: List[List[MicroBatch]], engine: bool) 
         with torch.inference_mode():
             ids, n_real = (torch.from_numpy(part).to(device()) for part in micro_batch[:2])
             if engine:
-                module._encode(mode, ids, n_real)
+                module._encode(mode, ids, n_real if (micro_batch.n_real < ids.shape[1]).any() else None)
             else:
                 mask = (torch.arange(ids.shape[1], device=ids.device) < n_real[:, None]).long()
                 encoder(input_ids=ids, attention_mask=mask)

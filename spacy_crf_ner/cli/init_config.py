@@ -48,7 +48,7 @@ def init_config(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUTPUT if it is there."),
 ) -> None:
     """Write a complete config for spacy train. Nothing is fetched."""
-    if output.exists() and not overwrite and str(output) != "-":
+    if output.is_file() and not overwrite:
         raise CorpusError(f"{output}: it is there already. Give another name, or --overwrite to replace it.")
     text = make_config(lang, encoder, train, dev, template).to_str()
     if str(output) == "-":

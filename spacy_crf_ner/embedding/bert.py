@@ -1,7 +1,8 @@
 """The forward pass of BERT and its relatives in prediction, and nothing around it.
 
 What Hugging Face's does around it (masks in every shape, caches for decoders, outputs that nobody asked for) and what
-it takes to change its attention from outside cost as much for a few short texts as all products together.
+it takes to change its attention from outside cost 2 to 3 milliseconds for six layers: a third of the time of a few
+short texts.
 """
 
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
@@ -62,11 +63,11 @@ def is_bert(encoder: Any) -> bool:
     """Whether `hidden_states` computes what this encoder does."""
     config = encoder.config
     positions = getattr(config, "position_embedding_type", "absolute")
-    return config.model_type in FAMILY and positions == "absolute" and not config.is_decoder
+    return config.model_type in FAMILY and positions == "absolute" and not getattr(config, "is_decoder", False)
 
 
 def hidden_states(encoder: Any, ids: Tensor, n_real: Optional[Tensor], layers: Sequence[int]) -> Tensor:
-    """The wanted layers of an encoder that `is_bert`, without dropout.
+    """The wanted layers of an encoder that `is_bert`, and is not in training.
 
     ids (Tensor): Wordpieces of each window, (windows, longest). n_real (Optional[Tensor]): How many of each are no
         padding, (windows,); None: all.

@@ -20,25 +20,28 @@ from .precision import PRECISIONS, Precision
 logger = logging.getLogger("spacy")
 
 Embedding = Model[List[Doc], List[Floats2d]]
-NAME = "transformer_cnn"
 # What is stored with the weights, beside the encoder itself.
 FIXED = ("cnn", "window", "stride", "layers", "pooling")
 
 
 @dataclass(frozen=True)
 class Running:
-    """How the model is run, which is the config's to say and not stored with the weights; see `TransformerCNN`.
-
-    fixed (Dict[str, Any]): What the config says of FIXED, which it decides only where there are no weights yet.
-    """
+    """How the model is run, which is the config's to say and not stored with the weights; see `TransformerCNN`."""
 
     frozen_layers: Frozen
     cache: Cache
     micro_batch_pieces: Union[int, Literal["auto"]]
     precision: Precision
-    fixed: Dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the config says of FIXED, and decides only where there are no weights yet."""
+
+    settings: Dict[str, Any]
+
+
+@serialize_attr.register(Given)
 @serialize_attr.register(Running)
 def _not_stored(_: Any, value: Running, name: str, model: Model) -> bytes:
     raise TypeError  # thinc's way to say that an attribute stays out of what is stored
@@ -92,32 +95,32 @@ def TransformerCNN(
     RAISES (ValueError): A setting is out of its range.
     """
     if activation not in ACTIVATIONS:
-        raise wrong(f'activation = "{activation}" is not one of {", ".join(ACTIVATIONS)}.')
+        raise _wrong(f'activation = "{activation}" is not one of {", ".join(ACTIVATIONS)}.')
     if norm not in (None, "pre", "post"):
-        raise wrong(f'norm = "{norm}" is not one of "pre", "post" and null.')
+        raise _wrong(f'norm = "{norm}" is not one of "pre", "post" and null.')
     if any(size < 1 for size in kernel_sizes):
-        raise wrong(f"kernel_sizes = {list(kernel_sizes)}: a convolution sees at least 1 token.")
+        raise _wrong(f"kernel_sizes = {list(kernel_sizes)}: a convolution sees at least 1 token.")
     if window < 1:
-        raise wrong(f"window = {window} must be at least 1, special pieces included. 128 is a good size.")
+        raise _wrong(f"window = {window} must be at least 1, special pieces included. 128 is a good size.")
     if not 1 <= stride <= window:
-        raise wrong(f"stride = {stride} must lie between 1 and window = {window}, or text would be left out.")
+        raise _wrong(f"stride = {stride} must lie between 1 and window = {window}, or text would be left out.")
     if precision not in PRECISIONS:
-        raise wrong(f'precision = "{precision}" is not one of {", ".join(PRECISIONS)}.')
+        raise _wrong(f'precision = "{precision}" is not one of {", ".join(PRECISIONS)}.')
     for name, value in (("width", width), ("filters", filters)):
         if value is not None and value < 1:
-            raise wrong(f"{name} = {value} must be at least 1, or null.")
+            raise _wrong(f"{name} = {value} must be at least 1, or null.")
     if micro_batch_pieces != "auto" and micro_batch_pieces < 1:
-        raise wrong(f'micro_batch_pieces = {micro_batch_pieces} must be at least 1, or "auto".')
+        raise _wrong(f'micro_batch_pieces = {micro_batch_pieces} must be at least 1, or "auto".')
     if not layers or len(set(layers)) < len(layers):
-        raise wrong(f"layers = {list(layers)}: name at least one layer, and none twice. [-1] is the last one alone.")
+        raise _wrong(f"layers = {list(layers)}: name at least one layer, and none twice. [-1] is the last one alone.")
     if pooling not in POOLINGS:
-        raise wrong(f'pooling = "{pooling}" is not one of {", ".join(POOLINGS)}.')
+        raise _wrong(f'pooling = "{pooling}" is not one of {", ".join(POOLINGS)}.')
     if frozen_layers not in (None, "all") and (isinstance(frozen_layers, str) or frozen_layers < 0):
-        raise wrong(f'frozen_layers = {frozen_layers!r} must be null, a number from 0, or "all".')
+        raise _wrong(f'frozen_layers = {frozen_layers!r} must be null, a number from 0, or "all".')
     if cache not in CACHES:
-        raise wrong(f'cache = "{cache}" is not one of {", ".join(CACHES)}.')
+        raise _wrong(f'cache = "{cache}" is not one of {", ".join(CACHES)}.')
     if cache != "none" and frozen_layers != "all":
-        raise wrong(
+        raise _wrong(
             f'cache = "{cache}" keeps what a frozen encoder gives. Set frozen_layers = "all" with it: otherwise the '
             "encoder changes with each step, and what it gave before is of no use."
         )
@@ -131,33 +134,43 @@ def TransformerCNN(
     values = (cnn, window, stride, list(layers), pooling)
     fixed = dict(zip(FIXED, values))
     return Model(
-        NAME,
+        "transformer_cnn",
         forward,
         init=init,
         dims={"nO": width},
         attrs={
             "encoder": encoder,
             **fixed,
-            "running": Running(frozen_layers, cache, micro_batch_pieces, precision, fixed),
+            "running": Running(frozen_layers, cache, micro_batch_pieces, precision),
+            "given": Given(fixed),
             "dropout_rate": 0.0,  # set by thinc's set_dropout_rate
         },
         shims=[TorchShim(build_module)],
     )
 
 
-def wrong(what: str) -> ValueError:
+def _wrong(what: str) -> ValueError:
     return ValueError(f"spacy_crf_ner.TransformerCNN.v1: {what}")
 
 
 def warn_of_ignored(model: Model, pipe: str) -> None:
     """Say which settings the config of a pipe has, and the weights that were loaded into its model have not."""
     for node in model.walk():
-        if node.name != NAME:
+        if "given" not in node.attrs:
             continue
-        stored = {name: node.attrs[name] for name in FIXED}
-        given = node.attrs["running"].fixed
-        both = [(name, stored[name], given[name]) for name in FIXED if name != "cnn"]
-        both += [(name, value, given["cnn"].get(name, value)) for name, value in stored["cnn"].items()]
+        given = node.attrs["given"].settings
+        both = [(name, node.attrs[name], given[name]) for name in FIXED if name != "cnn"]
+        both += [(name, old, given["cnn"].get(name, old)) for name, old in node.attrs["cnn"].items()]
+        shim: TorchShim = node.shims[0]  # type: ignore[assignment]
+        if shim.is_built:
+            # the same in other words
+            hidden = shim.module.encoder.config.hidden_size
+            same = {"layers": shim.module.layers, "filters": shim.cfg["cnn"]["filters"]}
+            both = [
+                (name, old, new)
+                for name, old, new in both
+                if name not in same or (hidden if name == "filters" and new is None else new) != same[name]
+            ]
         ignored = [f"{name} = {json.dumps(old)}, not {json.dumps(new)}" for name, old, new in both if old != new]
         if ignored:
             logger.warning(

@@ -511,7 +511,7 @@ def evaluate(
             raise CorpusError(f"{data.path}: none of its {len(data.documents):,} documents is annotated.")
         _check_attributes(data.documents, settings.by, "--by")
         if settings.context_source is not None:
-            _check_attributes(data.documents, [settings.context_source], "--context-source")
+            _check_attributes(_annotated(data), [settings.context_source], "--context-source")
         if isinstance(other, EarlierPredictions):
             other.of(data.name, _annotated(data))
     evaluation = Evaluation(run or {}, {})

@@ -2,12 +2,18 @@ import copy
 from typing import Any, List
 
 import pytest
+import spacy
 import torch
 
 from spacy_crf_ner.embedding import fused, int8
+from spacy_crf_ner.embedding import module as module_code
 from spacy_crf_ner.embedding.bert import hidden_states, is_bert
+from spacy_crf_ner.embedding.model import TransformerCNN
+from spacy_crf_ner.embedding.module import TransformerCNNModule
 
 from .test_int8 import batches, bert, distilbert, electra, relative_error, roberta
+
+NLP = spacy.blank("en")
 
 
 def xlm_roberta() -> Any:
@@ -79,6 +85,7 @@ def test_it_is_as_close_in_integers(make: Any, monkeypatch: pytest.MonkeyPatch) 
     exact = make()
     encoder = copy.deepcopy(exact)
     int8.make_int8(encoder, int8.observe(encoder, batches(100)))
+    sums = []
     for has_bf16 in (True, False):
         monkeypatch.setattr("spacy_crf_ner.embedding.bert.cpu_has_bf16", lambda has=has_bf16: has)
         for ids, mask in batches(100, seed=1):
@@ -87,8 +94,39 @@ def test_it_is_as_close_in_integers(make: Any, monkeypatch: pytest.MonkeyPatch) 
             found = ours(encoder, ids, mask, [0, 1, 2])
             assert found.dtype == torch.float32
             assert relative_error(found, expected) < 1.2 * theirs < 0.06
+            sums.append(float(found.double().sum()))
             if not has_bf16:
                 torch.testing.assert_close(found, huggingface(encoder, ids, mask), atol=1e-5, rtol=1e-5)
+    half = len(sums) // 2
+    assert all(a != b for a, b in zip(sums[:half], sums[half:]))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_prediction_goes_by_it_and_training_does_not(
+    encoder: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TransformerCNN(encoder, precision=precision)
+    model.initialize()
+    ran: List[str] = []
+    inside = TransformerCNNModule._encode
+
+    def watch(module: Any, mode: Any, *arguments: Any) -> Any:
+        hook = mode.encoder.register_forward_hook(lambda *_: ran.append("theirs"))
+        try:
+            return inside(module, mode, *arguments)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(TransformerCNNModule, "_encode", watch)
+    monkeypatch.setattr(module_code, "hidden_states", lambda *args: ran.append("ours") or hidden_states(*args))
+    docs = [NLP("fever in Lyon")]
+    model.predict(docs)
+    assert ran == ["ours"]
+    model.begin_update(docs)
+    assert ran == ["ours", "theirs"]
+    monkeypatch.setattr(module_code, "is_bert", lambda _: False)
+    model.predict(docs)
+    assert ran == ["ours", "theirs", "theirs"]
 
 
 def test_others_are_left_to_hugging_face() -> None:

@@ -258,6 +258,9 @@ def test_settings_that_a_trained_pipeline_cannot_take_are_named(
     assert "kernel_sizes = [3], not [5]" in message
     assert "window" not in message
     caplog.clear()
+    # the same in other words is no other setting
+    spacy.load(tmp_path, config={f"{section}.layers": [2], f"{section}.filters": 32})
+    assert not caplog.messages
     # likewise from bytes
     other.from_bytes(nlp.to_bytes())
     assert len(caplog.messages) == 1
