@@ -101,7 +101,7 @@ def TransformerCNN(
     if any(size < 1 for size in kernel_sizes):
         raise _wrong(f"kernel_sizes = {list(kernel_sizes)}: a convolution sees at least 1 token.")
     if window < 1:
-        raise _wrong(f"window = {window} must be at least 1, special pieces included. 128 is a good size.")
+        raise _wrong(f"window = {window} has no room for text: special wordpieces count too. 128 is a good size.")
     if not 1 <= stride <= window:
         raise _wrong(f"stride = {stride} must lie between 1 and window = {window}, or text would be left out.")
     if precision not in PRECISIONS:

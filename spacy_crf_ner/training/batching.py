@@ -57,6 +57,10 @@ def batch_by_tokens(
         raise ValueError(f"[training.batcher] size = {size} must be at least 1.")
     if pool < 1:
         raise ValueError(f"[training.batcher] pool = {pool} must be at least 1.")
+    if not 1 <= stride <= window:
+        raise ValueError(
+            f"[training.batcher] stride = {stride} must lie between 1 and window = {window}; both as in the model."
+        )
     if "wordpieces" in unit and encoder is None:
         raise ValueError(
             f'[training.batcher] unit = "{unit}" needs encoder, the same as in the model, '

@@ -116,7 +116,8 @@ def make_adamw(
     if total_steps is not None and total_steps <= warmup_steps:
         raise ValueError(
             f"[training.optimizer] total_steps = {total_steps} must be more than warmup_steps = {warmup_steps}. "
-            "Lower warmup_steps, or train for longer."
+            "Lower warmup_steps (--training.optimizer.warmup_steps), or train for longer: total_steps is max_steps in "
+            "configs that init config writes."
         )
     if grad_clip < 0 or weight_decay < 0 or warmup_steps < 0:
         raise ValueError("[training.optimizer] grad_clip, weight_decay and warmup_steps must not be negative.")

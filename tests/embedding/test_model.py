@@ -217,7 +217,7 @@ def test_storage_keeps_every_tokenizer_family(kind: str, tmp_path: Path) -> None
         ({"norm": "both"}, "norm"),
         ({"kernel_sizes": [0]}, "kernel_sizes"),
         ({"stride": 200}, "stride"),
-        ({"window": -1}, "window = -1 must"),
+        ({"window": -1}, "window = -1 has no room"),
         ({"precision": "bf61"}, "precision"),
         ({"layers": []}, "layers"),
         ({"pooling": "max"}, "pooling"),

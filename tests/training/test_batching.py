@@ -93,6 +93,8 @@ def test_a_schedule_gives_each_batch_its_budget() -> None:
         ({"unit": "letters"}, "unit"),
         ({"pool": 0}, "pool"),
         ({"unit": "wordpieces"}, "needs encoder"),
+        ({"window": -1}, "stride = 96 must lie between 1 and window = -1"),
+        ({"stride": 0}, "stride = 0 must"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:
